@@ -1,0 +1,45 @@
+"""Fast training and inference of fully connected neural networks on CPUs."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+from fastnn._config import get_num_threads, set_num_threads, show_config
+from fastnn.callbacks import Callback, StopTraining
+from fastnn.history import History
+from fastnn.layers import Dense, Dropout
+from fastnn.network import Network
+from fastnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Callback",
+    "Dense",
+    "Dropout",
+    "History",
+    "Network",
+    "RMSProp",
+    "StopTraining",
+    "__version__",
+    "get_num_threads",
+    "set_num_threads",
+    "show_config",
+]
+
+_LOADED_ON_USE = ("datasets", "plotting", "serialization")
+
+
+def __getattr__(name: str) -> ModuleType:
+    if name in _LOADED_ON_USE:
+        return importlib.import_module(f"fastnn.{name}")
+    raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LOADED_ON_USE})

@@ -1,0 +1,97 @@
+"""Lists of ``(W, b)``: taken from callers, and by name to and from files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import count, takewhile
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn._types import Array
+from fastnn._validation import as_array, cast, describe
+from fastnn.backends import Pair, Spec
+
+
+def converted(
+    weights: Sequence[tuple[npt.ArrayLike, npt.ArrayLike | None]], spec: Spec
+) -> list[Pair]:
+    """Return weights as a backend takes them."""
+    expected = f"a list of {len(spec.layers)} pairs (W, b), one for each dense layer"
+    if not isinstance(weights, (list, tuple)):
+        raise TypeError(f"weights must be {expected}; got {type(weights).__name__}")
+    if len(weights) != len(spec.layers):
+        raise ValueError(f"weights must be {expected}; got {len(weights)}")
+    pairs: list[Pair] = []
+    for number, (pair, layer) in enumerate(zip(weights, spec.layers, strict=True)):
+        name = f"weights[{number}]"
+        if not isinstance(pair, (list, tuple)) or len(pair) != 2:
+            raise ValueError(f"{name} must be a pair (W, b); got {describe(pair)}")
+        W, b = pair
+        if (b is None) == layer.use_bias:
+            expected_b = f"of shape ({layer.n_out},)" if layer.use_bias else "None, without bias,"
+            raise ValueError(f"{name}[1] must be {expected_b}; got {describe(b)}")
+        pairs.append(
+            (
+                _converted(f"{name}[0]", W, (layer.n_in, layer.n_out), spec.dtype),
+                None if b is None else _converted(f"{name}[1]", b, (layer.n_out,), spec.dtype),
+            )
+        )
+    return pairs
+
+
+def _converted(argument: str, value: object, shape: tuple[int, ...], dtype: np.dtype[Any]) -> Array:
+    array = as_array(argument, value)
+    if array.shape != shape:
+        raise ValueError(f"{argument} must have shape {shape}; got shape {array.shape}")
+    return cast(argument, array, dtype)
+
+
+def named(weights: Sequence[Pair], slots: Sequence[Sequence[Pair]] = ()) -> dict[str, Array]:
+    """Return all arrays under their names in a file: weights, and slots of the optimizer."""
+    arrays = {}
+    for prefix, pairs in [("", weights), *zip(_slot_prefixes(), slots, strict=False)]:
+        for number, (W, b) in enumerate(pairs):
+            arrays[f"{prefix}layers.{number}.weight"] = W
+            if b is not None:
+                arrays[f"{prefix}layers.{number}.bias"] = b
+    return arrays
+
+
+def unnamed(arrays: Mapping[str, Array], spec: Spec) -> tuple[list[Pair], list[list[Pair]]]:
+    """Undo `named`; whether the numbers are finite does not matter."""
+    left = dict(arrays)
+
+    def take(name: str, shape: tuple[int, ...]) -> Array:
+        if name not in left:
+            raise ValueError(f"there must be a tensor {name!r}; got {sorted(arrays)}")
+        array = left.pop(name)
+        if array.shape != shape or array.dtype != spec.dtype:
+            raise ValueError(
+                f"tensor {name!r} must have shape {shape} and dtype {spec.dtype};"
+                f" got {describe(array)}"
+            )
+        return array
+
+    def take_all(prefix: str) -> list[Pair]:
+        return [
+            (
+                take(f"{prefix}layers.{number}.weight", (layer.n_in, layer.n_out)),
+                take(f"{prefix}layers.{number}.bias", (layer.n_out,)) if layer.use_bias else None,
+            )
+            for number, layer in enumerate(spec.layers)
+        ]
+
+    weights = take_all("")
+    prefixes = takewhile(
+        lambda prefix: any(name.startswith(prefix) for name in left), _slot_prefixes()
+    )
+    slots = [take_all(prefix) for prefix in prefixes]
+    if left:
+        raise ValueError(f"there must be no tensors but the network's; got {sorted(left)}")
+    return weights, slots
+
+
+def _slot_prefixes() -> Iterator[str]:
+    return (f"optimizer.{number}." for number in count())

@@ -1,0 +1,172 @@
+"""What a backend is: a flat description of a network goes in, batches follow.
+
+A backend knows nothing of layers as Python objects.  It gets a `Spec` (sizes, names, rates), keeps
+the weights and the optimizer's state in whatever layout suits it, and is given arrays that the
+caller has already checked and converted.  The two that there are do the same thing:
+
+- ``"native"``: the compiled core, `fastnn.backends.native.NativeBackend`;
+- ``"numpy"``: the formulas, which say what is correct,
+  `fastnn.backends.reference.ReferenceBackend`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn._types import Array
+from fastnn._validation import unknown_name
+
+if TYPE_CHECKING:
+    from fastnn.optimizers import Optimizer
+
+Pair: TypeAlias = tuple[Array, Array | None]
+"""Of one layer: what belongs to W ``(n_in, n_out)`` and to b ``(n_out,)``, None without a bias."""
+
+BACKENDS = ("native", "numpy")
+
+
+@dataclass(frozen=True)
+class DenseSpec:
+    """One dense layer, ``h = activation(x @ W + b)``, and the dropout in front of it.
+
+    Parameters
+    ----------
+    n_in, n_out : int
+        Number of inputs and of units.
+    activation : str
+        A name of `fastnn.activations.ACTIVATIONS`.
+    parameter : float
+        The activation's parameter (slope, alpha); 0.0 where it has none.
+    use_bias : bool
+        Whether b is there.
+    dropout : float
+        Rate of the dropout applied to this layer's input; 0.0 for none.
+    l1, l2 : float
+        Penalties ``l1 * sum|W| + l2 * sum W**2``, added to the loss.
+    """
+
+    n_in: int
+    n_out: int
+    activation: str
+    parameter: float
+    use_bias: bool
+    dropout: float
+    l1: float
+    l2: float
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A whole network as a backend sees it.
+
+    Parameters
+    ----------
+    layers : tuple of DenseSpec
+        At least one; ``layers[i].n_out == layers[i + 1].n_in``.
+    loss : str
+        A name of `fastnn.losses.LOSSES`.
+    loss_parameter : float
+        The loss's parameter (huber's delta); 0.0 where it has none.
+    dtype : numpy.dtype
+        float32 or float64: of the weights, the inputs and every result in between.
+    seed : int
+        64-bit key of the dropout masks.
+    """
+
+    layers: tuple[DenseSpec, ...]
+    loss: str
+    loss_parameter: float
+    dtype: np.dtype[Any]
+    seed: int
+
+
+class Backend(Protocol):
+    """What both backends do.
+
+    Shapes: ``X`` is ``(n, n_in)`` of ``spec.dtype``, its last axis contiguous.  ``target`` is
+    either ``(n, n_out)`` of ``spec.dtype`` or, for losses over classes, int32 labels ``(n,)``.
+    ``sample_weight`` is None or ``(n,)`` of ``spec.dtype``, none negative.
+    """
+
+    spec: Spec
+
+    def weights(self) -> list[Pair]:
+        """Copies of ``(W, b)``, one pair a layer."""
+
+    def set_weights(self, weights: Sequence[Pair]) -> None:
+        """Take over a copy of ``(W, b)``, one pair a layer."""
+
+    def state(self) -> tuple[int, list[list[Pair]]]:
+        """Of the optimizer: steps taken so far, and copies of its slots, each like `weights`."""
+
+    def set_state(self, steps: int, slots: Sequence[Sequence[Pair]]) -> None:
+        """Take over what `state` gave; no slots at all mean that all of them are zero."""
+
+    def predict_directly(self, X: object, out: object) -> Array | None:
+        """Return what `predict` would write, in ``out`` unless None, if unchecked X and out fit.
+
+        That is the way round all checks in Python; None may always be returned instead.
+        """
+
+    def predict(self, X: Array, out: Array) -> None:
+        """Write the network's outputs for ``X`` into ``out``, ``(n, n_out)``; n may be 0."""
+
+    def loss(
+        self, X: Array, target: npt.NDArray[Any], sample_weight: Array | None
+    ) -> tuple[float, int]:
+        """Mean loss, penalties included, and the number of rows predicted right; no dropout."""
+
+    def gradients(
+        self, X: Array, target: npt.NDArray[Any], sample_weight: Array | None, step: int
+    ) -> tuple[float, list[Pair]]:
+        """Mean loss and its gradients, with the dropout masks of step number ``step``."""
+
+    def train(
+        self,
+        X: Array,
+        target: npt.NDArray[Any],
+        sample_weight: Array | None,
+        order: npt.NDArray[np.int32] | None,
+        batch_size: int,
+        optimizer: Optimizer,
+        rates: npt.NDArray[np.float64],
+        losses: npt.NDArray[np.float64],
+        hits: npt.NDArray[np.int64],
+        tick: Callable[[int], object] | None,
+    ) -> None:
+        """Take ``len(rates)`` optimizer steps, one a batch.
+
+        Batch i holds the rows ``order[i * batch_size:(i + 1) * batch_size]`` (``order`` None: rows
+        in place); the last may be short.  Its learning rate is ``rates[i]``; ``losses[i]`` gets its
+        loss before its update, ``hits[i]`` its number of rows predicted right.  ``tick(done)`` is
+        called now and then, at most about 20 times a second, with the number of batches done.
+        Whatever ends the run early, be it an exception from ``tick`` or Ctrl-C, leaves weights,
+        state and step counter as they were after the last finished step.
+        """
+
+
+def create(name: str, spec: Spec) -> Backend:
+    """Make the backend of that name, its weights still to be set.
+
+    Raises
+    ------
+    ValueError
+        If ``name`` is neither "native" nor "numpy".
+    ImportError
+        If the compiled core that "native" needs is missing.
+    """
+    if name == "native":
+        from fastnn.backends.native import NativeBackend
+
+        native: Backend = NativeBackend(spec)
+        return native
+    if name == "numpy":
+        from fastnn.backends.reference import ReferenceBackend
+
+        return ReferenceBackend(spec)
+    raise unknown_name("backend", name, BACKENDS)

@@ -1,0 +1,64 @@
+"""What a training reports: one row of figures an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["History"]
+
+
+class History:
+    """The figures of a training, epoch by epoch.
+
+    Attributes
+    ----------
+    epoch : list of int
+        The epochs that ended, counted from 0.
+    history : dict of str to list of float
+        A list as long as `epoch` for each of
+
+        - ``"loss"``: the mean over the epoch's training rows, each taken before the update that
+          it led to, with dropout and penalties;
+        - ``"accuracy"``: the part of the training rows that were right, taken likewise; for the
+          losses that compare classes, the cross-entropies, only;
+        - ``"val_loss"``, ``"val_accuracy"``: the same on the validation rows, after the epoch and
+          without dropout; where there are such rows.
+    """
+
+    def __init__(self) -> None:
+        self.epoch: list[int] = []
+        self.history: dict[str, list[float]] = {}
+
+    def append(self, epoch: int, logs: Mapping[str, float]) -> None:
+        """Add the figures of one epoch."""
+        self.epoch.append(epoch)
+        for name, value in logs.items():
+            self.history.setdefault(name, []).append(value)
+
+    def __getitem__(self, name: str) -> list[float]:
+        return self.history[name]
+
+    def __len__(self) -> int:
+        return len(self.epoch)
+
+    def __repr__(self) -> str:
+        last = "".join(f", {name}={values[-1]:.4g}" for name, values in self.history.items())
+        return f"<History of {len(self)} epochs{last}>"
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return the figures as a pandas DataFrame, a row an epoch and a column a figure.
+
+        Raises
+        ------
+        ImportError
+            If pandas is not there.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError("to_dataframe needs pandas: pip install pandas") from error
+        return pd.DataFrame(self.history, index=pd.Index(self.epoch, name="epoch"))

@@ -1,0 +1,653 @@
+"""Network: layers, a loss and an optimizer, on a backend that does the arithmetic."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import secrets
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn import initializers, optimizers
+from fastnn._architecture import as_given, check_memory, check_order, dense_specs, parse, table
+from fastnn._types import Array
+from fastnn._validation import (
+    LARGEST,
+    flag,
+    float_dtype,
+    fraction,
+    integer,
+    known_name,
+    matrix,
+    output_buffer,
+    sample_weights,
+    some_rows,
+    target,
+)
+from fastnn._weights import converted, named, unnamed
+from fastnn.activations import ACTIVATIONS
+from fastnn.backends import BACKENDS, Pair, Spec, create
+from fastnn.callbacks import Callback, checked, progress
+from fastnn.history import History
+from fastnn.layers import Dense, Layer
+from fastnn.layers import from_config as layer_from_config
+from fastnn.losses import LOSSES
+from fastnn.optimizers import Optimizer
+from fastnn.training import Data, Training, check_losses, evaluate
+
+__all__ = ["Network"]
+
+_FORMAT = "fastnn"
+_FORMAT_VERSION = "1"
+
+
+class Network:
+    """A fully connected network.
+
+    Parameters
+    ----------
+    layers : sequence
+        First the number of features, an int, then the layers: `Dense` and `Dropout`, or for a
+        dense layer just its number of units. A `Dropout` applies to the input of the next layer;
+        the last layer is dense.
+    activation : str, default "relu"
+        Of the hidden layers given as a number of units; a name of
+        `fastnn.activations.ACTIVATIONS`.
+    loss : str, default "mse"
+        A name of `fastnn.losses.LOSSES`.
+    output_activation : str, optional
+        Of the last layer, unless that names one itself. By default it follows from the loss:
+        softmax for ``"cross_entropy"``, sigmoid for ``"binary_cross_entropy"``, else identity.
+    optimizer : str or Optimizer, default "adam"
+        A name of `fastnn.optimizers.OPTIMIZERS`, or an object such as ``Adam(1e-3)``.
+    dtype : {"float32", "float64"}
+        Of the weights, the outputs and all arithmetic.
+    backend : {"native", "numpy"}
+        What does the arithmetic: the compiled core, or NumPy.
+    seed : int, optional
+        Decides the initial weights, the order of the rows and the dropout, alike in both backends.
+        By default a new one is drawn, which the attribute `seed` tells.
+
+    Attributes
+    ----------
+    history : History or None
+        The figures of the last `fit`, also of one that was interrupted.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an argument is of a wrong type, unknown or out of range.
+    ImportError
+        If the compiled core is missing and ``backend`` is ``"native"``.
+
+    Examples
+    --------
+    >>> import fastnn
+    >>> X = [[0, 0], [0, 1], [1, 0], [1, 1]]
+    >>> net = fastnn.Network([2, 8, 1], activation="tanh", loss="binary_cross_entropy", seed=0)
+    >>> history = net.fit(X, [0, 1, 1, 0], epochs=500)
+    >>> net.predict(X).shape
+    (4, 1)
+    """
+
+    history: History | None
+
+    def __init__(
+        self,
+        layers: Sequence[int | Layer],
+        *,
+        activation: str = "relu",
+        loss: str = "mse",
+        output_activation: str | None = None,
+        optimizer: str | Optimizer = "adam",
+        dtype: npt.DTypeLike = "float32",
+        backend: str = "native",
+        seed: int | None = None,
+    ) -> None:
+        known_name("activation", activation, ACTIVATIONS)
+        known_name("loss", loss, LOSSES)
+        if output_activation is not None:
+            known_name("output_activation", output_activation, ACTIVATIONS)
+        features, described = parse(layers, activation, output_activation, loss)
+        self._describe(
+            features,
+            described,
+            loss,
+            optimizers.resolve(optimizer),
+            float_dtype("dtype", dtype),
+            known_name("backend", backend, BACKENDS),
+            secrets.randbits(32) if seed is None else integer("seed", seed, 0),
+        )
+        self._start(self._initial_weights())
+
+    def _describe(
+        self,
+        features: int,
+        layers: tuple[Layer, ...],
+        loss: str,
+        optimizer: Optimizer,
+        dtype: np.dtype[Any],
+        backend: str,
+        seed: int,
+    ) -> None:
+        """Set all that is there without weights."""
+        check_order(layers)
+        self._layers = layers
+        self._loss = LOSSES[loss]
+        self._optimizer = optimizer
+        self._backend_name = backend
+        self._seed = seed
+        self._seed_of_weights, shuffles, masks = np.random.SeedSequence(seed).spawn(3)
+        self._shuffler = np.random.Generator(np.random.PCG64(shuffles))
+        self._spec = Spec(
+            layers=dense_specs(features, layers),
+            loss=loss,
+            loss_parameter=self._loss.parameter,
+            dtype=dtype,
+            seed=int(masks.generate_state(1, np.uint64)[0]),
+        )
+        self._n_features = features
+        self._n_outputs = self._spec.layers[-1].n_out
+        self._has_accuracy = self._loss.kind != "regression"
+        check_memory(self._spec)
+
+    def _start(self, weights: Sequence[Pair]) -> None:
+        """Set up the backend."""
+        self._backend = create(self._backend_name, self._spec)
+        self._backend.set_weights(weights)
+        self._predict_directly = self._backend.predict_directly
+        self._one_trainer = _OneTrainer()
+        self.history = None
+
+    def _initial_weights(self) -> list[Pair]:
+        rng = np.random.Generator(np.random.PCG64(self._seed_of_weights))
+        dtype = self._spec.dtype
+        weights: list[Pair] = []
+        dense = [layer for layer in self._layers if isinstance(layer, Dense)]
+        for layer, spec in zip(dense, self._spec.layers, strict=True):
+            name = layer.weight_init or initializers.default_for(spec.activation)
+            W = initializers.draw(name, rng, spec.n_in, spec.n_out, dtype)
+            b = initializers.draw(layer.bias_init, rng, 1, spec.n_out, dtype)[0]
+            weights.append((W, b if spec.use_bias else None))
+        return weights
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, each with the activation that it has."""
+        return self._layers
+
+    @property
+    def loss(self) -> str:
+        """Name of the loss."""
+        return self._loss.name
+
+    @property
+    def optimizer(self) -> Optimizer:
+        """The optimizer's configuration; its state is the network's own."""
+        return self._optimizer
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._spec.dtype
+
+    @property
+    def backend(self) -> str:
+        """``"native"`` or ``"numpy"``."""
+        return self._backend_name
+
+    @property
+    def seed(self) -> int:
+        """The seed that was given or drawn."""
+        return self._seed
+
+    @property
+    def n_features(self) -> int:
+        """Number of inputs."""
+        return self._n_features
+
+    @property
+    def n_outputs(self) -> int:
+        """Number of outputs."""
+        return self._n_outputs
+
+    def predict(self, X: npt.ArrayLike, out: Array | None = None) -> Array:
+        """Return the outputs for some rows: probabilities after softmax and sigmoid.
+
+        Parameters
+        ----------
+        X : array_like of shape (rows, n_features)
+            Finite numbers, in whatever container; it is not copied if it is a C-contiguous array
+            of the network's dtype. There may be no rows.
+        out : ndarray of shape (rows, n_outputs), optional
+            Where to write them: C-contiguous, writable, of the network's dtype, apart from X.
+
+        Returns
+        -------
+        ndarray of shape (rows, n_outputs)
+            `out`, if given.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If X or `out` is not as described.
+        """
+        result = self._predict_directly(X, out)
+        if result is not None:
+            return result
+        X = matrix("X", X, self._n_features, self._spec.dtype)
+        shape = (len(X), self._n_outputs)
+        if out is None:
+            out = np.empty(shape, self._spec.dtype)
+        else:
+            output_buffer(out, shape, self._spec.dtype, X)
+        self._backend.predict(X, out)
+        return out
+
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        epochs: int = 1,
+        batch_size: int = 32,
+        *,
+        sample_weight: npt.ArrayLike | None = None,
+        validation_data: Sequence[npt.ArrayLike] | None = None,
+        validation_split: float = 0.0,
+        shuffle: bool = True,
+        callbacks: Iterable[Callback] = (),
+        verbose: int = 0,
+    ) -> History:
+        """Train. A further call goes on from where this one ends.
+
+        Parameters
+        ----------
+        X : array_like of shape (rows, n_features)
+            Finite numbers, in whatever container.
+        y : array_like of shape (rows, n_outputs)
+            What the outputs should be. Or of shape (rows,): for one output; for
+            ``"cross_entropy"`` and ``"softmax_cross_entropy"``, the numbers of the right outputs.
+        epochs : int, default 1
+            How often to go through all rows.
+        batch_size : int, default 32
+            Rows a step; the last batch of an epoch may have fewer.
+        sample_weight : array_like of shape (rows,), optional
+            What each row counts in the mean, >= 0; by default 1.
+        validation_data : tuple, optional
+            ``(X, y)`` or ``(X, y, sample_weight)`` to evaluate after each epoch.
+        validation_split : float, default 0.0
+            The part of the rows, the last ones before any shuffling, to keep for that instead.
+        shuffle : bool, default True
+            Whether to take the rows in a new random order in each epoch.
+        callbacks : iterable of Callback
+            What to call between epochs.
+        verbose : {0, 1, 2}
+            0: silent. 1: a progress bar an epoch, if tqdm is there, else as 2: a line an epoch.
+
+        Returns
+        -------
+        History
+            Its figures, epoch by epoch; also in the attribute `history`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described; nothing has changed then.
+        FloatingPointError
+            At the end of an epoch in which the loss became infinite or nan.
+        RuntimeError
+            If another thread is training this network.
+        KeyboardInterrupt
+            On Ctrl-C; the network is as after the last finished step.
+        """
+        epochs = integer("epochs", epochs, 0)
+        batch_size = integer("batch_size", batch_size, 1)
+        part = fraction("validation_split", validation_split)
+        shuffle = flag("shuffle", shuffle)
+        verbose = integer("verbose", verbose, 0, 2)
+        callbacks = checked(callbacks)
+        data = self._data(X, y, sample_weight)
+        validation = None
+        if validation_data is not None:
+            if part:
+                raise ValueError("validation_data and validation_split must not both be given")
+            validation = self._validation(validation_data)
+        elif part:
+            rows = math.floor(len(data) * (1.0 - part))
+            if not 0 < rows < len(data):
+                raise ValueError(
+                    f"validation_split must leave rows to train on and to validate by;"
+                    f" got {part!r} of {len(data)} rows"
+                )
+            data, validation = data.split(rows)
+        batch_size = min(batch_size, len(data))
+        with self._one_trainer:
+            self.history = history = History()
+            Training(
+                net=self,
+                backend=self._backend,
+                optimizer=self._optimizer,
+                data=data,
+                validation=validation,
+                epochs=epochs,
+                batch_size=batch_size,
+                shuffler=self._shuffler if shuffle else None,
+                has_accuracy=self._has_accuracy,
+                callbacks=callbacks,
+                progress=progress(verbose, epochs, -(-len(data) // batch_size)),
+                history=history,
+            ).run()
+        return history
+
+    def train_step(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> float:
+        """Take one optimizer step on one batch, and return its loss before the step.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array_like
+            As in `fit`.
+
+        Returns
+        -------
+        float
+            The mean loss, penalties included.
+
+        Raises
+        ------
+        TypeError, ValueError, FloatingPointError, RuntimeError
+            As `fit` does.
+        """
+        data = self._data(X, y, sample_weight)
+        rates = np.array([self._optimizer.learning_rate])
+        losses, hits = np.empty(1), np.empty(1, np.int64)
+        with self._one_trainer:
+            self._backend.train(
+                data.X,
+                data.target,
+                data.sample_weight,
+                None,
+                len(data),
+                self._optimizer,
+                rates,
+                losses,
+                hits,
+                None,
+            )
+        check_losses(self._backend, losses)
+        return float(losses[0])
+
+    def gradients(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> tuple[float, list[Pair]]:
+        """Return the loss of a batch and its gradients, as the next `train_step` would find them.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array_like
+            As in `fit`.
+
+        Returns
+        -------
+        loss : float
+            The mean loss, penalties included.
+        gradients : list of (ndarray, ndarray or None)
+            ``(dW, db)`` for each dense layer, shaped like `weights`.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described.
+        """
+        data = self._data(X, y, sample_weight)
+        dropped = any(layer.dropout for layer in self._spec.layers)
+        step = self._backend.state()[0] if dropped else 0
+        return self._backend.gradients(data.X, data.target, data.sample_weight, step)
+
+    def evaluate(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> dict[str, float]:
+        """Return the loss over some rows and, with a loss that compares classes, the accuracy.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array_like
+            As in `fit`.
+
+        Returns
+        -------
+        dict
+            ``"loss"``, the mean, penalties included; for the cross-entropies also ``"accuracy"``,
+            the part of the rows whose answer is right.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described.
+        """
+        return evaluate(self._backend, self._data(X, y, sample_weight), self._has_accuracy)
+
+    @property
+    def weights(self) -> list[Pair]:
+        """Copies of ``(W, b)`` of each dense layer: ``y = activation(x @ W + b)``.
+
+        W has shape (inputs, units), b has shape (units,) or is None for a layer without bias.
+        """
+        return self._backend.weights()
+
+    def set_weights(self, weights: Sequence[tuple[npt.ArrayLike, npt.ArrayLike | None]]) -> None:
+        """Replace all weights; the optimizer's state stays.
+
+        Parameters
+        ----------
+        weights : sequence of (array_like, array_like or None)
+            Shaped like `weights`: finite numbers, converted to the network's dtype.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If they do not fit; nothing has changed then.
+        RuntimeError
+            If another thread is training this network.
+        """
+        pairs = converted(weights, self._spec)
+        with self._one_trainer:
+            self._backend.set_weights(pairs)
+
+    def _data(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None,
+        names: tuple[str, str, str] = ("X", "y", "sample_weight"),
+    ) -> Data:
+        """Check and convert the rows to train on or to judge by."""
+        rows = matrix(names[0], X, self._n_features, self._spec.dtype)
+        some_rows(names[0], rows)
+        return Data(
+            rows,
+            target(names[1], y, rows, self._n_outputs, self._loss.kind, names[0]),
+            sample_weights(names[2], sample_weight, rows, names[0]),
+        )
+
+    def _validation(self, given: Sequence[npt.ArrayLike]) -> Data:
+        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+            raise ValueError(
+                "validation_data must be (X, y) or (X, y, sample_weight); got"
+                f" {type(given).__name__}"
+                + (f" of {len(given)}" if isinstance(given, (tuple, list)) else "")
+            )
+        X, y, weight = (*given, None)[:3]
+        names = ("validation_data[0]", "validation_data[1]", "validation_data[2]")
+        return self._data(X, y, weight, names)
+
+    def save(self, path: str | os.PathLike[str], include_optimizer: bool = False) -> None:
+        """Write the network to a safetensors file, all or nothing.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file to write or replace.
+        include_optimizer : bool, default False
+            Whether to keep the optimizer's state and that of the shuffling, so that `fit` goes on
+            from the loaded network exactly as it would from this one.
+
+        Raises
+        ------
+        OSError
+            If the file could not be written.
+        """
+        from fastnn import __version__, serialization
+
+        config, tensors = self._config(), named(self._backend.weights())
+        if flag("include_optimizer", include_optimizer):
+            config, tensors = self._everything()
+        metadata = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "fastnn_version": __version__,
+            "network": json.dumps(config),
+        }
+        serialization.write(path, tensors, metadata)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], backend: str = "native") -> Self:
+        """Read a network that `save` wrote.
+
+        Parameters
+        ----------
+        path : str or os.PathLike
+            The file.
+        backend : {"native", "numpy"}
+            What is to do the arithmetic, whichever did it before.
+
+        Returns
+        -------
+        Network
+            With the same weights to the bit.
+
+        Raises
+        ------
+        ValueError
+            If the file is damaged, or no model of a version known here.
+        OSError
+            If the file could not be read.
+        ImportError
+            If the compiled core is missing and ``backend`` is ``"native"``.
+        """
+        from fastnn import serialization
+
+        known_name("backend", backend, BACKENDS)
+        tensors, metadata = serialization.read(path)
+        found = (metadata.get("format"), metadata.get("format_version"))
+        if found != (_FORMAT, _FORMAT_VERSION):
+            raise ValueError(
+                f"path must be of a fastnn model of format version {_FORMAT_VERSION};"
+                f" {os.fspath(path)!r} has format {found[0]!r}, version {found[1]!r}"
+            )
+        try:
+            config = json.loads(metadata["network"])
+            return cls._from_config(config, backend, tensors)
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+            raise ValueError(
+                f"path must be of a fastnn model; the description in {os.fspath(path)!r}"
+                f" is damaged: {type(error).__name__}: {error}"
+            ) from error
+
+    def _config(self) -> dict[str, Any]:
+        """Return what describes the network without its weights, ready for JSON."""
+        return {
+            "n_features": self._n_features,
+            "layers": [layer.get_config() for layer in self._layers],
+            "loss": self._loss.name,
+            "optimizer": self._optimizer.get_config(),
+            "dtype": self._spec.dtype.name,
+            "seed": self._seed,
+        }
+
+    @classmethod
+    def _from_config(
+        cls, config: Mapping[str, Any], backend: str, tensors: Mapping[str, Array]
+    ) -> Self:
+        """Make a network from `_config` and named arrays, which must be just those it needs."""
+        net = cls.__new__(cls)
+        net._describe(
+            integer("n_features", config["n_features"], 1, LARGEST),
+            tuple(layer_from_config(layer) for layer in config["layers"]),
+            known_name("loss", config["loss"], LOSSES),
+            optimizers.from_config(config["optimizer"]),
+            float_dtype("dtype", config["dtype"]),
+            backend,
+            integer("seed", config["seed"], 0),
+        )
+        weights, slots = unnamed(tensors, net._spec)
+        if len(slots) not in (0, net._optimizer.slots):
+            raise ValueError(
+                f"{net._optimizer} must have {net._optimizer.slots} slots; got {len(slots)}"
+            )
+        if "generator" in config:
+            net._shuffler.bit_generator.state = config["generator"]
+        net._start(weights)
+        net._backend.set_state(integer("steps", config.get("steps", 0), 0, 2**63 - 1), slots)
+        return net
+
+    def _everything(self) -> tuple[dict[str, Any], dict[str, Array]]:
+        """Return `_config` and the arrays, with all that further training depends on."""
+        steps, slots = self._backend.state()
+        generator = self._shuffler.bit_generator.state
+        config = {**self._config(), "steps": steps, "generator": generator}
+        return config, named(self._backend.weights(), slots)
+
+    def __getstate__(self) -> dict[str, Any]:
+        config, tensors = self._everything()
+        return {
+            "config": config,
+            "backend": self._backend_name,
+            "tensors": tensors,
+            "history": self.history,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        other = self._from_config(state["config"], state["backend"], state["tensors"])
+        self.__dict__.update(other.__dict__)
+        self.history = state["history"]
+
+    def summary(self) -> str:
+        """Return a table of the layers: shape, activation, number of parameters, memory."""
+        head = f"Network, {self.loss}, {self.optimizer.name}, {self.dtype}, {self.backend} backend"
+        return f"{head}\n{table(self._layers, self._spec)}"
+
+    def __repr__(self) -> str:
+        shown, hidden, last = as_given(self._n_features, self._layers)
+        arguments = [shown, f"activation={hidden!r}", f"loss={self.loss!r}"]
+        if last != self._loss.activation:
+            arguments.append(f"output_activation={last!r}")
+        arguments += [
+            f"optimizer={self.optimizer!r}",
+            f"dtype={self.dtype.name!r}",
+            f"backend={self.backend!r}",
+            f"seed={self.seed}",
+        ]
+        return f"Network({', '.join(arguments)})"
+
+
+class _OneTrainer:
+    """Lets one thread at a time change a network, that one as deep as callbacks take it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+
+    def __enter__(self) -> None:
+        if not self._lock.acquire(blocking=False):
+            raise RuntimeError(
+                "another thread is training this network; wait for it, or train a copy.deepcopy"
+            )
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()

@@ -1,0 +1,448 @@
+"""Optimizers, in order of increasing complexity; each is its formula.
+
+The formulas are PyTorch's (https://docs.pytorch.org/docs/stable/optim.html), which has them from
+the papers named with each.  The base class keeps the books.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import numpy.typing as npt
+
+from fastnn import _described
+from fastnn._described import Described, non_negative, positive
+from fastnn._types import Array
+from fastnn._validation import describe, flag, fraction, known_name
+
+__all__ = [
+    "OPTIMIZERS",
+    "SGD",
+    "AdaGrad",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSProp",
+    "from_config",
+    "resolve",
+]
+
+
+class _Memory:
+    """What `Optimizer.update` keeps between calls."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.slots: list[list[Array]] = []
+
+
+@dataclass(frozen=True, repr=False)
+class Optimizer(Described):
+    """Base of the optimizers: a configuration that does not change, and `update`.
+
+    Parameters
+    ----------
+    learning_rate : float
+        Greater than 0.
+    weight_decay : float
+        At least 0; applies to all parameters, biases included.
+    clip_norm : float or None
+        If given, gradients are scaled down so that their norm, taken over all of them together, is
+        at most about this, as `torch.nn.utils.clip_grad_norm_` does.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not a number or out of range.
+    """
+
+    code: ClassVar[int]
+
+    learning_rate: float = 0.001
+    weight_decay: float = field(default=0.0, kw_only=True)
+    clip_norm: float | None = field(default=None, kw_only=True)
+    _memory: _Memory = field(init=False, compare=False, default_factory=_Memory)
+
+    def __post_init__(self) -> None:
+        self._set("learning_rate", positive("learning_rate", self.learning_rate))
+        self._set("weight_decay", non_negative("weight_decay", self.weight_decay))
+        if self.clip_norm is not None:
+            self._set("clip_norm", positive("clip_norm", self.clip_norm))
+
+    @property
+    def slots(self) -> int:
+        """Number of state arrays that go with each parameter array."""
+        raise NotImplementedError
+
+    def coefficients(self) -> tuple[float, float, float, float, float]:
+        """The hyperparameters as the compiled core takes them.
+
+        Always five: SGD's ``momentum``, ``rho`` or ``beta_1``; RMSProp's ``momentum`` or
+        ``beta_2``; ``epsilon``; ``weight_decay``; ``nesterov`` as 0 or 1.
+        """
+        raise NotImplementedError
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        """The formula: change ``param`` and its ``slots`` in place.
+
+        Parameters
+        ----------
+        param, grad : numpy.ndarray
+            Of one shape and dtype.
+        slots : sequence of numpy.ndarray
+            Likewise; as many as `slots`, zeros before the first step.
+        step : int
+            Number of the step, the first being 1.
+        rate : float
+            Learning rate of this step.
+        """
+        raise NotImplementedError
+
+    def clipped(self, grads: Sequence[Array]) -> list[Array]:
+        """``grads`` times ``min(1, clip_norm / (norm + 1e-6))``, if there is a ``clip_norm``."""
+        if self.clip_norm is None:
+            return list(grads)
+        norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in grads))
+        scale = min(1.0, self.clip_norm / (norm + 1e-6))
+        return [g * scale for g in grads]
+
+    def update(self, params: Sequence[Array], grads: Sequence[npt.ArrayLike]) -> None:
+        """Take one step on any NumPy arrays, in place.
+
+        The optimizer keeps its state (momentum, moments, number of steps) from call to call.  A
+        network does not use this: it keeps a state of its own, so that one optimizer object may
+        serve several networks.
+
+        Parameters
+        ----------
+        params : sequence of numpy.ndarray
+            float32 or float64, writeable, of any shapes, the same ones in each call.
+        grads : sequence of array_like
+            The gradients, of the same shapes; left as they are.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the arrays are of a wrong type, read-only, or do not go together; nothing has
+            changed then.
+        """
+        gradients = self._checked(params, grads)
+        memory = self._memory
+        if not memory.slots:
+            memory.slots = [[np.zeros_like(p) for _ in range(self.slots)] for p in params]
+        memory.steps += 1
+        for param, grad, slots in zip(params, self.clipped(gradients), memory.slots, strict=True):
+            self.apply(param, grad, slots, memory.steps, self.learning_rate)
+
+    def _checked(self, params: Sequence[Array], grads: Sequence[npt.ArrayLike]) -> list[Array]:
+        """``grads`` as arrays of the parameters' dtypes, if they go together."""
+        if len(params) != len(grads):
+            raise ValueError(
+                f"grads must have one array for each of the {len(params)} in params;"
+                f" got {len(grads)}"
+            )
+        memory = self._memory
+        if memory.steps and len(memory.slots) != len(params):
+            raise ValueError(
+                f"params must be the {len(memory.slots)} arrays of the calls before;"
+                f" got {len(params)}"
+            )
+        gradients: list[Array] = []
+        for i, (param, grad) in enumerate(zip(params, grads, strict=True)):
+            if not isinstance(param, np.ndarray) or param.dtype not in (np.float32, np.float64):
+                raise TypeError(
+                    f"params[{i}] must be a NumPy array of float32 or float64;"
+                    f" got {describe(param)}"
+                )
+            if not param.flags.writeable:
+                raise ValueError(f"params[{i}] must be writeable; got a read-only array")
+            gradient = np.asarray(grad, dtype=param.dtype)
+            if gradient.shape != param.shape:
+                raise ValueError(
+                    f"grads[{i}] must have the shape of params[{i}], {param.shape};"
+                    f" got {gradient.shape}"
+                )
+            for slot in memory.slots[i] if memory.steps else ():
+                if slot.shape != param.shape or slot.dtype != param.dtype:
+                    raise ValueError(
+                        f"params[{i}] must have the shape and dtype of the calls before,"
+                        f" {slot.shape} and {slot.dtype}; got {param.shape} and {param.dtype}"
+                    )
+            gradients.append(gradient)
+        return gradients
+
+    def _decayed(self, param: Array, grad: Array) -> Array:
+        """Weight decay as the gradient of an L2 penalty, ``weight_decay / 2 * sum param**2``."""
+        return grad + self.weight_decay * param if self.weight_decay else grad
+
+
+@dataclass(frozen=True, repr=False)
+class SGD(Optimizer):
+    """Gradient descent, with momentum on request (Sutskever et al. 2013).
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+    momentum : float, default 0.0
+        ``0 <= momentum < 1``; ``buf = momentum * buf + grad`` takes the gradient's place.
+    nesterov : bool, default False
+        Whether ``grad + momentum * buf`` does; needs ``momentum > 0``.
+    weight_decay : float, default 0.0
+        An L2 penalty: ``grad += weight_decay * param``.
+    clip_norm : float, optional
+        See `Optimizer`.
+    """
+
+    name: ClassVar[str] = "sgd"
+    code: ClassVar[int] = 0
+
+    momentum: float = 0.0
+    nesterov: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("momentum", fraction("momentum", self.momentum))
+        self._set("nesterov", flag("nesterov", self.nesterov))
+        if self.nesterov and not self.momentum:
+            raise ValueError("nesterov needs momentum > 0; got momentum=0.0")
+
+    @property
+    def slots(self) -> int:
+        return 1 if self.momentum else 0
+
+    def coefficients(self) -> tuple[float, float, float, float, float]:
+        return self.momentum, 0.0, 0.0, self.weight_decay, float(self.nesterov)
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        grad = self._decayed(param, grad)
+        if self.momentum:
+            (buf,) = slots
+            buf[...] = self.momentum * buf + grad
+            grad = grad + self.momentum * buf if self.nesterov else buf
+        param -= rate * grad
+
+
+@dataclass(frozen=True, repr=False)
+class AdaGrad(Optimizer):
+    """Rates that fall with the sum of squared gradients (Duchi, Hazan and Singer 2011).
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+    epsilon : float, default 1e-10
+        Greater than 0; added to the root.
+    weight_decay : float, default 0.0
+        An L2 penalty: ``grad += weight_decay * param``.
+    clip_norm : float, optional
+        See `Optimizer`.
+    """
+
+    name: ClassVar[str] = "adagrad"
+    code: ClassVar[int] = 1
+
+    learning_rate: float = 0.01
+    epsilon: float = 1e-10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("epsilon", positive("epsilon", self.epsilon))
+
+    @property
+    def slots(self) -> int:
+        return 1
+
+    def coefficients(self) -> tuple[float, float, float, float, float]:
+        return 0.0, 0.0, self.epsilon, self.weight_decay, 0.0
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        (total,) = slots
+        grad = self._decayed(param, grad)
+        total += grad**2
+        param -= rate * grad / (np.sqrt(total) + self.epsilon)
+
+
+@dataclass(frozen=True, repr=False)
+class RMSProp(Optimizer):
+    """Rates that follow a running mean of squared gradients (Tieleman and Hinton 2012).
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.01
+    rho : float, default 0.99
+        ``0 <= rho < 1``: how slowly the mean forgets.
+    epsilon : float, default 1e-8
+        Greater than 0; added to the root.
+    momentum : float, default 0.0
+        ``0 <= momentum < 1``, on the scaled gradient.
+    weight_decay : float, default 0.0
+        An L2 penalty: ``grad += weight_decay * param``.
+    clip_norm : float, optional
+        See `Optimizer`.
+    """
+
+    name: ClassVar[str] = "rmsprop"
+    code: ClassVar[int] = 2
+
+    learning_rate: float = 0.01
+    rho: float = 0.99
+    epsilon: float = 1e-8
+    momentum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("rho", fraction("rho", self.rho))
+        self._set("epsilon", positive("epsilon", self.epsilon))
+        self._set("momentum", fraction("momentum", self.momentum))
+
+    @property
+    def slots(self) -> int:
+        return 2 if self.momentum else 1
+
+    def coefficients(self) -> tuple[float, float, float, float, float]:
+        return self.rho, self.momentum, self.epsilon, self.weight_decay, 0.0
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        mean = slots[0]
+        grad = self._decayed(param, grad)
+        mean[...] = self.rho * mean + (1 - self.rho) * grad**2
+        grad = grad / (np.sqrt(mean) + self.epsilon)
+        if self.momentum:
+            buf = slots[1]
+            buf[...] = self.momentum * buf + grad
+            grad = buf
+        param -= rate * grad
+
+
+@dataclass(frozen=True, repr=False)
+class _Moments(Optimizer):
+    """What Adam and AdamW share: running means of the gradient and of its square."""
+
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("beta_1", fraction("beta_1", self.beta_1))
+        self._set("beta_2", fraction("beta_2", self.beta_2))
+        self._set("epsilon", positive("epsilon", self.epsilon))
+
+    @property
+    def slots(self) -> int:
+        return 2
+
+    def coefficients(self) -> tuple[float, float, float, float, float]:
+        return self.beta_1, self.beta_2, self.epsilon, self.weight_decay, 0.0
+
+    def _adam(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        m, v = slots
+        m[...] = self.beta_1 * m + (1 - self.beta_1) * grad
+        v[...] = self.beta_2 * v + (1 - self.beta_2) * grad**2
+        step_size = rate / (1 - self.beta_1**step)
+        root = np.sqrt(v) / math.sqrt(1 - self.beta_2**step)
+        param -= step_size * m / (root + self.epsilon)
+
+
+@dataclass(frozen=True, repr=False)
+class Adam(_Moments):
+    """Running means of the gradient and of its square, their bias corrected (Kingma and Ba 2015).
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        ``0 <= beta < 1``: how slowly the two means forget.
+    epsilon : float, default 1e-8
+        Greater than 0; added to the root, after the bias correction.
+    weight_decay : float, default 0.0
+        An L2 penalty: ``grad += weight_decay * param``.
+    clip_norm : float, optional
+        See `Optimizer`.
+    """
+
+    name: ClassVar[str] = "adam"
+    code: ClassVar[int] = 3
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        self._adam(param, self._decayed(param, grad), slots, step, rate)
+
+
+@dataclass(frozen=True, repr=False)
+class AdamW(_Moments):
+    """Adam with the weight decay apart from the gradient (Loshchilov and Hutter 2019).
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.001
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        ``0 <= beta < 1``: how slowly the two means forget.
+    epsilon : float, default 1e-8
+        Greater than 0; added to the root, after the bias correction.
+    weight_decay : float, default 0.01
+        First of all, ``param *= 1 - learning_rate * weight_decay``.
+    clip_norm : float, optional
+        See `Optimizer`.
+    """
+
+    name: ClassVar[str] = "adamw"
+    code: ClassVar[int] = 4
+
+    weight_decay: float = field(default=0.01, kw_only=True)
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        param *= 1 - rate * self.weight_decay
+        self._adam(param, grad, slots, step, rate)
+
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {
+    cls.name: cls for cls in (SGD, AdaGrad, RMSProp, Adam, AdamW)
+}
+
+
+def resolve(optimizer: str | Optimizer) -> Optimizer:
+    """An optimizer from its name, with its defaults; an optimizer as it is.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown.
+    TypeError
+        If it is neither a name nor an optimizer.
+    """
+    if isinstance(optimizer, Optimizer):
+        return optimizer
+    if not isinstance(optimizer, str):
+        raise TypeError(
+            "optimizer must be a name or an optimizer such as Adam(0.001);"
+            f" got {describe(optimizer)}"
+        )
+    return OPTIMIZERS[known_name("optimizer", optimizer, OPTIMIZERS)]()
+
+
+def from_config(config: object) -> Optimizer:
+    """Make the optimizer that `get_config` described.
+
+    Raises
+    ------
+    ValueError
+        If ``config`` describes none.
+    """
+    return _described.from_config("optimizer", OPTIMIZERS, config)

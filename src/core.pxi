@@ -1,0 +1,582 @@
+# The extension type that Python holds: it owns a Network's memory and a workspace, checks what it is
+# given, and lets the GIL go while it computes.
+
+cdef double CHUNK_SECONDS = 0.05  # between looks at the signals and the progress
+
+
+cdef class _Buffer:
+    """A view of a C-contiguous array of one item type, or of nothing for None."""
+    cdef Py_buffer view
+    cdef bint held
+    cdef void *data
+
+    def __cinit__(self):
+        self.held = False
+        self.data = NULL
+
+    def __dealloc__(self):
+        if self.held:
+            PyBuffer_Release(&self.view)
+
+    @staticmethod
+    cdef _Buffer of(object array, str name, str formats, bint writable=False):
+        cdef _Buffer b = _Buffer.__new__(_Buffer)
+        if array is None:
+            return b
+        PyObject_GetBuffer(array, &b.view, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT |
+                           (PyBUF_WRITABLE if writable else 0))
+        b.held = True
+        if (<bytes>b.view.format).decode() not in formats:
+            raise TypeError(f"{name}: expected items of type {formats}, got "
+                            f"{(<bytes>b.view.format).decode()}")
+        b.data = b.view.buf
+        return b
+
+    cdef ptrdiff_t size(self):
+        return self.view.len // self.view.itemsize
+
+
+cdef class _Data:
+    """Rows to learn from, as buffers: X, the target (int32 labels or rows), sample weights or none."""
+    cdef _Buffer X, target, weight
+    cdef ptrdiff_t rows
+
+    def __init__(self, Core core, X, target, weight):
+        self.X = _Buffer.of(X, "X", core.format)
+        self.target = _Buffer.of(target, "target", "il" + core.format)
+        self.weight = _Buffer.of(weight, "sample_weight", core.format)
+        self.rows = self.X.size() // core.n_in
+        if self.target.size() != self.rows * (1 if self.labels() else core.n_out):
+            raise ValueError("target: expected one for each row of X")
+        if self.weight.data and self.weight.size() != self.rows:
+            raise ValueError("sample_weight: expected one for each row of X")
+
+    cdef int32_t *labels(self):
+        return NULL if self.is_dense() else <int32_t *>self.target.data
+
+    cdef char *dense(self):
+        return <char *>self.target.data if self.is_dense() else NULL
+
+    cdef bint is_dense(self):
+        return self.target.view.format[0] not in b"il"
+
+
+cdef class _Workspace:
+    """Memory handed out in pieces; one allocation a piece, all freed together."""
+    cdef list sizes
+    cdef void *pieces[4096]
+    cdef int count
+
+    def __cinit__(self):
+        self.count = 0
+
+    def __dealloc__(self):
+        cdef int i
+        for i in range(self.count):
+            fastnn_free(self.pieces[i])
+
+    cdef void *take(self, size_t count, size_t size) except NULL:
+        cdef void *p
+        if self.count == 4096:
+            raise MemoryError("too many layers")
+        p = fastnn_alloc(count, size)
+        if p == NULL:
+            raise MemoryError(f"could not allocate {count} x {size} bytes")
+        self.pieces[self.count] = p
+        self.count += 1
+        return p
+
+
+cdef class Core:
+    """A network in the compiled core.
+
+    Parameters
+    ----------
+    layers : list of tuple
+        (n_in, n_out, activation, parameter, use_bias, dropout, l1, l2) of each dense layer.
+    loss : int
+    loss_parameter : float
+    itemsize : int
+        4 for float32, 8 for float64.
+    seed : int
+        Key of the dropout masks.
+    isa : str, optional
+        Instruction set, by default the one in use.
+    """
+    cdef Network net
+    cdef _Workspace memory       # of the network
+    cdef _Workspace workspace    # of training
+    cdef Steps steps
+    cdef ptrdiff_t n_in, n_out
+    cdef object dtype
+    cdef str format
+    cdef bint training
+    cdef int predicting
+    cdef int slots
+    cdef char *buffers           # of predict, when no other call has them
+    cdef ptrdiff_t buffers_size
+    cdef readonly int64_t step   # steps taken
+
+    def __cinit__(self, layers, int loss, double loss_parameter, int itemsize, seed, isa=None):
+        cdef Network *net = &self.net
+        cdef Layer *layer
+        cdef int i
+        cdef ptrdiff_t nr
+        self.memory = _Workspace()
+        self.format = "f" if itemsize == 4 else "d"
+        self.dtype = dtype("float32" if itemsize == 4 else "float64")
+        net.K = fastnn_kernels(_isa if isa is None else _choose_isa(isa), itemsize)
+        nr = net.K.nr
+        net.n_layers = len(layers)
+        net.layers = <Layer *>self.memory.take(len(layers), sizeof(Layer))
+        net.loss = loss
+        net.loss_parameter = loss_parameter
+        net.seed = seed
+        for i in range(net.n_layers):
+            layer = &net.layers[i]
+            (layer.n_in, layer.n_out, layer.activation, layer.parameter, layer.use_bias,
+             layer.dropout, layer.l1, layer.l2) = layers[i]
+            # sizes whose products overflow are refused in Python numbers, before C ones are made
+            if layers[i][0] * (layers[i][1] + nr) * itemsize >= 1 << 62:
+                raise MemoryError(f"layer {i} of {layers[i][0]} x {layers[i][1]} does not fit in memory")
+            layer.in_panels = panels(layer.n_in, nr)
+            layer.out_panels = panels(layer.n_out, nr)
+            layer.inner = layer.activation
+            layer.first_block = net.n_blocks
+            net.n_blocks += layer.in_panels * layer.out_panels
+            layer.bias = net.n_params
+            layer.weight = layer.bias + layer.out_panels * nr
+            net.n_params = layer.weight + layer.out_panels * layer.n_in * nr
+            layer.transposed = -1
+            if i > 0:
+                layer.transposed = net.n_transposed
+                net.n_transposed += layer.in_panels * layer.n_out * nr
+            net.widest = max(net.widest, layer.in_panels, layer.out_panels)
+            net.flop += 2.0 * layer.n_in * layer.n_out
+            net.penalized |= layer.l1 > 0 or layer.l2 > 0
+        # the softmax or sigmoid that belongs to the loss is taken together with it, from logits
+        layer = &net.layers[net.n_layers - 1]
+        if loss == CROSS_ENTROPY and layer.activation == SOFTMAX:
+            layer.inner = IDENTITY
+            net.loss = SOFTMAX_CROSS_ENTROPY
+        elif loss == BINARY_CROSS_ENTROPY and layer.activation == SIGMOID:
+            layer.inner = IDENTITY
+            net.loss = SIGMOID_CROSS_ENTROPY
+        for i in range(net.n_layers):
+            net.layers[i].keeps_slope = derivative_needs_input(net.layers[i].inner) or (
+                i + 1 < net.n_layers and net.layers[i + 1].dropout > 0)
+        net.params = <char *>self.memory.take(net.n_params, itemsize)
+        self.n_in = net.layers[0].n_in
+        self.n_out = layer.n_out
+
+    def __dealloc__(self):
+        fastnn_free(self.buffers)
+
+    # -- weights and the optimizer's state, as lists of (W, b) in rows and columns
+
+    cdef object _read(self, char *base):
+        cdef Network *net = &self.net
+        cdef Layer *layer
+        cdef int i
+        cdef _Buffer view
+        result = []
+        for i in range(net.n_layers):
+            layer = &net.layers[i]
+            W = empty((layer.n_in, layer.n_out), self.dtype)
+            view = _Buffer.of(W, "W", self.format, True)
+            net.K.unpack(view.data, layer.n_out, at(net, base, layer.weight),
+                         layer.n_in * net.K.nr, layer.n_in, layer.n_out)
+            b = None
+            if layer.use_bias:
+                b = empty(layer.n_out, self.dtype)
+                view = _Buffer.of(b, "b", self.format, True)
+                net.K.unpack(view.data, layer.n_out, at(net, base, layer.bias), net.K.nr, 1,
+                             layer.n_out)
+            result.append((W, b))
+        return result
+
+    cdef int _write(self, char *base, pairs) except -1:
+        cdef Network *net = &self.net
+        cdef Layer *layer
+        cdef int i
+        cdef _Buffer W, b
+        views = []
+        if len(pairs) != net.n_layers:
+            raise ValueError(f"expected {net.n_layers} pairs (W, b), got {len(pairs)}")
+        for i in range(net.n_layers):
+            layer = &net.layers[i]
+            W = _Buffer.of(pairs[i][0], "W", self.format)
+            b = _Buffer.of(pairs[i][1] if layer.use_bias else None, "b", self.format)
+            if W.size() != layer.n_in * layer.n_out or (layer.use_bias and b.size() != layer.n_out):
+                raise ValueError(f"layer {i}: expected W of {layer.n_in} x {layer.n_out}")
+            views.append((W, b))
+        for i in range(net.n_layers):
+            layer = &net.layers[i]
+            W, b = views[i]
+            net.K.pack(at(net, base, layer.weight), layer.n_in * net.K.nr, W.data, layer.n_out,
+                       NULL, layer.n_in, layer.n_out)
+            if layer.use_bias:
+                net.K.pack(at(net, base, layer.bias), net.K.nr, b.data, layer.n_out, NULL, 1,
+                           layer.n_out)
+        return 0
+
+    def weights(self):
+        """Copies of the weights, [(W, b), ...]; b is None without bias."""
+        return self._read(self.net.params)
+
+    def set_weights(self, pairs):
+        self._begin_training()
+        try:
+            self._write(self.net.params, pairs)
+            if self.net.transposed != NULL:
+                refresh_transposed(&self.net)
+        finally:
+            self.training = False
+
+    def state(self):
+        """The optimizer's state arrays in use, each like `weights`."""
+        return [self._read(self.net.state[i]) for i in range(self.slots)]
+
+    def set_state(self, int64_t step, slots):
+        self._begin_training()
+        try:
+            self.step = step
+            self._need_slots(len(slots))
+            for i in range(len(slots)):
+                self._write(self.net.state[i], slots[i])
+            if not slots:
+                for i in range(self.slots):
+                    memset(self.net.state[i], 0, self.net.n_params * self.net.K.itemsize)
+        finally:
+            self.training = False
+
+    cdef int _need_slots(self, int slots) except -1:
+        while self.slots < slots:
+            self.net.state[self.slots] = <char *>self.memory.take(self.net.n_params,
+                                                                  self.net.K.itemsize)
+            self.slots += 1
+        return 0
+
+    # -- who uses the network at the moment
+
+    cdef int _begin_training(self) except -1:
+        if self.training or self.predicting:
+            raise RuntimeError("the network is in use by another thread")
+        self.training = True
+        return 0
+
+    cdef int _begin_predicting(self) except -1:
+        if self.training:
+            raise RuntimeError("the network is being trained by another thread")
+        self.predicting += 1
+        return 0
+
+    # -- forward
+
+    def predict(self, X, out=None):
+        """Outputs for the rows of X in `out` or a new array; None, unless all can be used as it is.
+
+        That is: X is a C-contiguous ndarray (n, n_in) of the network's dtype and of finite numbers,
+        and so is `out`, (n, n_out), writable and apart from X.
+        """
+        cdef Py_buffer x, y
+        cdef Forward f
+        if type(X) is not ndarray or (out is not None and type(out) is not ndarray):
+            return None
+        try:
+            PyObject_GetBuffer(X, &x, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)
+        except (BufferError, ValueError):
+            return None
+        try:
+            if not self._fits(&x, self.n_in):
+                return None
+            if out is None:
+                out = empty((x.shape[0], self.n_out), self.dtype)
+            try:
+                PyObject_GetBuffer(out, &y, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT | PyBUF_WRITABLE)
+            except (BufferError, ValueError):
+                return None
+            try:
+                if (not self._fits(&y, self.n_out) or y.shape[0] != x.shape[0]
+                        or not (<char *>y.buf + y.len <= <char *>x.buf
+                                or <char *>x.buf + x.len <= <char *>y.buf)):
+                    return None
+                f.X = <const char *>x.buf
+                f.X_stride = self.n_in
+                f.n = x.shape[0]
+                f.out = <char *>y.buf
+                f.check = True
+                f.row_loss = NULL
+                self._forward(&f)
+            finally:
+                PyBuffer_Release(&y)
+        finally:
+            PyBuffer_Release(&x)
+        return None if f.bad else out
+
+    cdef bint _fits(self, Py_buffer *view, ptrdiff_t columns):
+        cdef int itemsize = self.net.K.itemsize
+        return (view.ndim == 2 and view.shape[1] == columns
+                and view.format[0] == (c"f" if itemsize == 4 else c"d") and view.format[1] == 0
+                and <size_t>view.buf % itemsize == 0)
+
+    def loss(self, X, target, weight):
+        """Mean loss (penalties included) and hits of all rows, without dropout."""
+        cdef _Data data = _Data(self, X, target, weight)
+        cdef Network *net = &self.net
+        cdef Forward f
+        cdef ptrdiff_t r
+        cdef int64_t hits = 0
+        cdef double total = 0, weight_sum = 0, w, penalty = 0
+        cdef int i
+        cdef ptrdiff_t j, p
+        cdef Block k
+        cdef _Workspace memory = _Workspace()
+        f.X = <const char *>data.X.data
+        f.X_stride = self.n_in
+        f.n = data.rows
+        f.check = False
+        f.labels = data.labels()
+        f.dense = data.dense()
+        f.row_loss = <double *>memory.take(f.n, sizeof(double))
+        self._forward(&f)
+        for r in range(f.n):
+            w = item(data.weight.data, r, net.K.itemsize) if data.weight.data else 1
+            total += w * f.row_loss[r]
+            weight_sum += w
+        for i in range(f.threads):
+            hits += f.hits[i]
+        if net.penalized:
+            for i in range(net.n_layers):
+                for j in range(net.layers[i].out_panels):
+                    for p in range(net.layers[i].in_panels):
+                        k = the_block(net, &net.layers[i], j, p)
+                        penalty += net.K.penalty(k.layer.l1, k.layer.l2, NULL,
+                                                 at(net, net.params, k.weight), k.rows, k.cols)
+        return (total / weight_sum if weight_sum > 0 else 0.0) + penalty, hits
+
+    cdef int _forward(self, Forward *f) except -1:
+        """Runs f, whose data are set, with memory of its own or the network's."""
+        cdef Network *net = &self.net
+        cdef ptrdiff_t size
+        cdef char *buffers
+        f.net = net
+        f.bad = False
+        f.threads = _team(net.flop * f.n)
+        f.buffer_bytes = forward_buffer_bytes(net, min(block_rows(net), max(f.n, 1)))
+        size = 2 * f.threads * f.buffer_bytes
+        self._begin_predicting()
+        buffers = self.buffers
+        self.buffers = NULL  # so that another thread makes its own
+        if buffers == NULL or self.buffers_size < size:
+            fastnn_free(buffers)
+            self.buffers_size = size
+            buffers = <char *>fastnn_alloc(size, 1)
+            if buffers == NULL:
+                self.predicting -= 1
+                raise MemoryError(f"could not allocate {size} bytes")
+        f.buffers = buffers
+        if net.flop * f.n < 20e3:
+            forward(f)
+        else:
+            with nogil:
+                forward(f)
+        fastnn_free(self.buffers)
+        self.buffers = buffers
+        self.predicting -= 1
+        return 0
+
+    # -- training
+
+    cdef int _need_workspace(self, ptrdiff_t rows, int threads, Mode mode, bint dense) except -1:
+        """A workspace for batches of `rows` rows; kept while it is large enough."""
+        cdef Steps *s = &self.steps
+        cdef Network *net = &self.net
+        cdef const kernels *K = net.K
+        cdef _Workspace m
+        cdef size_t panel
+        cdef int i
+        if net.n_transposed and net.transposed == NULL:
+            net.transposed = <char *>self.memory.take(net.n_transposed, K.itemsize)
+            refresh_transposed(net)
+        if mode != TRAIN and net.grads == NULL:
+            net.grads = <char *>self.memory.take(net.n_params, K.itemsize)
+        if (self.workspace is not None and s.capacity >= rows and s.threads >= threads
+                and (s.dense_panels != NULL or not dense)):
+            s.threads = threads
+            return 0
+        m = _Workspace()
+        s.capacity = 0
+        panel = <size_t>rows * K.nr
+        s.x = <char **>m.take(net.n_layers + 1, sizeof(char *))
+        s.d = <char **>m.take(net.n_layers, sizeof(char *))
+        s.slope = <char **>m.take(net.n_layers, sizeof(char *))
+        s.x[0] = <char *>m.take(net.layers[0].in_panels * panel, K.itemsize)
+        for i in range(net.n_layers):
+            s.x[i + 1] = <char *>m.take(net.layers[i].out_panels * panel, K.itemsize)
+            s.d[i] = <char *>m.take(net.layers[i].out_panels * panel, K.itemsize)
+            if net.layers[i].keeps_slope:
+                s.slope[i] = <char *>m.take(net.layers[i].out_panels * panel, K.itemsize)
+        s.dense_panels = NULL
+        if dense:
+            s.dense_panels = <char *>m.take(net.layers[net.n_layers - 1].out_panels * panel,
+                                            K.itemsize)
+        s.batch_labels = <int32_t *>m.take(rows, sizeof(int32_t))
+        s.batch_weight = <char *>m.take(rows, K.itemsize)
+        s.row_loss = <double *>m.take(rows, sizeof(double))
+        s.block_value = <double *>m.take(net.n_blocks, sizeof(double))
+        s.block_penalty = <double *>m.take(net.n_blocks, sizeof(double))
+        s.scratch = <char *>m.take(threads * (K.nr + 1) * K.nr, K.itemsize)
+        s.net = net
+        s.capacity = rows
+        s.threads = threads
+        self.workspace = m
+        return 0
+
+    cdef int _set_data(self, _Data data) except -1:
+        cdef Steps *s = &self.steps
+        s.X = <const char *>data.X.data
+        s.X_stride = self.n_in
+        s.labels = data.labels()
+        s.dense = data.dense()
+        s.weight = <const char *>data.weight.data
+        s.n = data.rows
+        return 0
+
+    def train(self, X, target, weight, order, ptrdiff_t batch_size, optimizer, rates, losses, hits,
+              tick):
+        """One optimizer step for each batch of `batch_size` of the rows that `order` lists, or all.
+
+        `optimizer` is (code, slots, coefficients, clip_norm or None); losses and hits are filled.
+        Between runs of steps, signals are looked at and tick(batches done) is called.
+        """
+        cdef Steps *s = &self.steps
+        cdef _Data data = _Data(self, X, target, weight)
+        cdef _Buffer rows = _Buffer.of(order, "order", "il")
+        cdef _Buffer rate = _Buffer.of(rates, "rates", "d")
+        cdef _Buffer loss = _Buffer.of(losses, "losses", "d", True)
+        cdef _Buffer hit = _Buffer.of(hits, "hits", "lq", True)
+        cdef ptrdiff_t n = rows.size() if rows.data else data.rows
+        cdef ptrdiff_t steps = (n + batch_size - 1) // batch_size, done = 0, chunk
+        cdef double flop = 3 * self.net.flop * min(batch_size, n), began, took
+        code, slots, (decay1, decay2, epsilon, weight_decay, nesterov), clip_norm = optimizer
+        if min(rate.size(), loss.size(), hit.size()) < steps:
+            raise ValueError(f"rates, losses, hits: expected {steps} items")
+        self._begin_training()
+        try:
+            self._need_slots(slots)
+            s.mode = TRAIN_CLIPPED if clip_norm is not None else TRAIN
+            self._need_workspace(min(batch_size, n), _team(flop), s.mode, data.dense() != NULL)
+            self._set_data(data)
+            s.order = <const int32_t *>rows.data
+            s.n = n
+            s.batch = batch_size
+            s.step = self.step
+            s.clip_norm = clip_norm or 0
+            s.rates = <const double *>rate.data
+            s.losses = <double *>loss.data
+            s.hits = <int64_t *>hit.data
+            s.optimizer.kind = code
+            s.optimizer.slots = slots
+            s.optimizer.nesterov = nesterov
+            s.optimizer.decay1 = decay1
+            s.optimizer.decay2 = decay2
+            s.optimizer.epsilon = epsilon
+            s.optimizer.weight_decay = weight_decay
+            s.optimizer.grad_scale = 1
+            s.optimizer.root_scale = 1
+            chunk = max(1, <ptrdiff_t>(CHUNK_SECONDS * 20e9 / max(flop, 1e5)))
+            while done < steps:
+                chunk = min(chunk, steps - done)
+                began = time.perf_counter()
+                with nogil:
+                    run_steps(s, done, done + chunk)
+                took = time.perf_counter() - began
+                done += chunk
+                self.step = s.step + done
+                chunk = max(1, <ptrdiff_t>(chunk * CHUNK_SECONDS / max(took, 1e-6)))
+                PyErr_CheckSignals()
+                if tick is not None:
+                    tick(done)
+        finally:
+            self.training = False
+
+    def gradients(self, X, target, weight, int64_t step):
+        """Mean loss and the gradients, [(dW, db), ...], with the dropout masks of step `step`."""
+        cdef Steps *s = &self.steps
+        cdef _Data data = _Data(self, X, target, weight)
+        cdef double rate = 0, loss = 0
+        cdef int64_t hits = 0
+        self._begin_training()
+        try:
+            s.mode = GRADIENTS
+            self._need_workspace(data.rows, _team(3 * self.net.flop * data.rows), s.mode,
+                                 data.dense() != NULL)
+            self._set_data(data)
+            s.order = NULL
+            s.batch = data.rows
+            s.step = step
+            s.rates = &rate
+            s.losses = &loss
+            s.hits = &hits
+            s.optimizer.kind = SGD
+            with nogil:
+                run_steps(s, 0, 1)
+            return loss, self._read(self.net.grads)
+        finally:
+            self.training = False
+
+
+def all_finite(array):
+    """Whether a C-contiguous array of float32 or float64 has neither NaN nor infinity."""
+    cdef _Buffer b = _Buffer.of(array, "array", "fd")
+    cdef const kernels *K = fastnn_kernels(_isa, b.view.itemsize)
+    cdef ptrdiff_t n = b.size()
+    cdef bint result
+    with nogil:
+        result = K.all_finite(b.data, n)
+    return result
+
+
+VECTOR_FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")
+
+
+def vector_math(function, x, out, isa=None):
+    """out = function(x) by the core's own vector math; `function` is one of VECTOR_FUNCTIONS."""
+    cdef int code = VECTOR_FUNCTIONS.index(function)
+    cdef _Buffer source = _Buffer.of(x, "x", "fd")
+    cdef _Buffer target = _Buffer.of(out, "out", "fd", True)
+    cdef const kernels *K = fastnn_kernels(_isa if isa is None else _choose_isa(isa),
+                                           source.view.itemsize)
+    cdef ptrdiff_t n = source.size()
+    if target.view.len != source.view.len or target.view.itemsize != source.view.itemsize:
+        raise ValueError("out: expected the size and dtype of x")
+    with nogil:
+        K.map(code, target.data, source.data, n)
+
+
+def fma_peak(int itemsize, int threads, double seconds):
+    """The most FLOP/s that the processor gives to multiply-adds of 4- or 8-byte numbers.
+
+    The best of several runs of `threads` threads, together about `seconds` long.
+    """
+    cdef const kernels *K = fastnn_kernels(_isa, 4 if itemsize == 4 else 8)
+    cdef ptrdiff_t n = 1000
+    cdef double flop, best = 0, end = time.perf_counter() + seconds, began, took = 0
+    cdef int i
+    if threads < 1 or (threads > 1 and fastnn_must_be_serial()):
+        raise ValueError(f"threads: expected a number from 1 to {_threads()}, got {threads}")
+    while took < 1e-3 or time.perf_counter() < end:
+        began = time.perf_counter()
+        flop = 0
+        with nogil:
+            if threads == 1:
+                flop = K.multiply_add(n)
+            else:
+                for i in prange(threads, num_threads=threads, schedule="static"):
+                    flop += K.multiply_add(n)
+        took = time.perf_counter() - began
+        best = max(best, flop / took)
+        if took < 5e-3:
+            n *= 2
+    return best

@@ -1,0 +1,236 @@
+/* The micro-kernels: a tile of at most MR rows and one or two vectors stays in
+ * registers while k runs.  Accumulators are named scalars, since GCC keeps an
+ * array of them in memory.  Each output is bias + a_0 w_0 + a_1 w_1 + ... in
+ * that order for every tile shape, so no element depends on how a matrix was
+ * cut into tiles. */
+
+#define ROWS(DO) \
+    DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
+
+#define START(i)                \
+    vec c##i##0 = first;        \
+    vec c##i##1 = second;
+#define FINISH(i)                                        \
+    if (mr > i) {                                        \
+        STORE(c + i * NR, vmax(low, c##i##0));           \
+        if (nv > 1)                                      \
+            STORE(c + i * NR + LANES, vmax(low, c##i##1)); \
+    }
+
+/* C (mr, nv vectors) = max(low, bias + A (mr, n) W (n, nv vectors)); A's panels a_stride apart. */
+INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, ptrdiff_t a_stride,
+                           const REAL *w, const REAL *bias, REAL floor, ptrdiff_t n)
+{
+    const vec low = splat(floor), first = LOAD(bias), second = LOAD(bias + LANES);
+    ROWS(START)
+    for (; n > 0; n -= NR, a += a_stride) {
+        const ptrdiff_t width = n < NR ? n : NR;
+        for (ptrdiff_t k = 0; k < width; k++, w += NR) {
+            const vec w0 = LOAD(w), w1 = nv > 1 ? LOAD(w + LANES) : w0;
+#define ROW_STEP(i)                          \
+    if (mr > i) {                            \
+        const vec x = splat(a[i * NR + k]);  \
+        c##i##0 += x * w0;                   \
+        if (nv > 1)                          \
+            c##i##1 += x * w1;               \
+    }
+            ROWS(ROW_STEP)
+        }
+    }
+    ROWS(FINISH)
+}
+
+/* C (mr, nv vectors) = A' D over `rows` rows of two panels. */
+INLINE void NAME(column_tile)(const int mr, const int nv, REAL *c, const REAL *a, const REAL *d,
+                              ptrdiff_t rows)
+{
+    const vec low = splat(-INFINITE), first = {0}, second = {0};
+    ROWS(START)
+    for (ptrdiff_t k = 0; k < rows; k++, a += NR, d += NR) {
+        const vec d0 = LOAD(d), d1 = nv > 1 ? LOAD(d + LANES) : d0;
+#define COLUMN_STEP(i)              \
+    if (mr > i) {                   \
+        const vec x = splat(a[i]);  \
+        c##i##0 += x * d0;          \
+        if (nv > 1)                 \
+            c##i##1 += x * d1;      \
+    }
+        ROWS(COLUMN_STEP)
+    }
+    ROWS(FINISH)
+}
+
+/* One row times up to four panels of W, so that as many sums are under way as hide their latency. */
+INLINE void NAME(wide_tile)(const int panels, const int nv, REAL *c, ptrdiff_t c_stride,
+                            const REAL *a, ptrdiff_t a_stride, const REAL *w, ptrdiff_t w_stride,
+                            const REAL *bias, REAL floor, ptrdiff_t n)
+{
+    const vec low = splat(floor);
+#define PANELS(DO) DO(0, 2) DO(1, 2) DO(2, 2) DO(3, nv)
+#define FIRST_PANEL(p) (p - 4 + panels) /* panels 4-panels .. 3 are in use, so the last may be narrow */
+#define WIDE_START(p, v)                                     \
+    vec c##p##0 = {0}, c##p##1 = {0};                        \
+    if (FIRST_PANEL(p) >= 0) {                               \
+        c##p##0 = LOAD(bias + FIRST_PANEL(p) * NR);          \
+        if (v > 1)                                           \
+            c##p##1 = LOAD(bias + FIRST_PANEL(p) * NR + LANES); \
+    }
+    PANELS(WIDE_START)
+    for (; n > 0; n -= NR, a += a_stride) {
+        const ptrdiff_t width = n < NR ? n : NR;
+        for (ptrdiff_t k = 0; k < width; k++, w += NR) {
+            const vec x = splat(a[k]);
+#define WIDE_STEP(p, v)                                                 \
+    if (FIRST_PANEL(p) >= 0) {                                          \
+        c##p##0 += x * LOAD(w + FIRST_PANEL(p) * w_stride);             \
+        if (v > 1)                                                      \
+            c##p##1 += x * LOAD(w + FIRST_PANEL(p) * w_stride + LANES); \
+    }
+            PANELS(WIDE_STEP)
+        }
+    }
+#define WIDE_FINISH(p, v)                                                        \
+    if (FIRST_PANEL(p) >= 0) {                                                   \
+        STORE(c + FIRST_PANEL(p) * c_stride, vmax(low, c##p##0));                \
+        if (v > 1)                                                               \
+            STORE(c + FIRST_PANEL(p) * c_stride + LANES, vmax(low, c##p##1));    \
+    }
+    PANELS(WIDE_FINISH)
+}
+
+typedef void NAME(row_tile_fn)(REAL *, const REAL *, ptrdiff_t, const REAL *, const REAL *, REAL,
+                               ptrdiff_t);
+typedef void NAME(column_tile_fn)(REAL *, const REAL *, const REAL *, ptrdiff_t);
+typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, const REAL *, ptrdiff_t,
+                                const REAL *, REAL, ptrdiff_t);
+
+#define DEFINE_TILES(mr, nv)                                                                      \
+    static __attribute__((noinline)) void NAME(row_tile_##mr##x##nv)(                             \
+        REAL *c, const REAL *a, ptrdiff_t as, const REAL *w, const REAL *b, REAL low, ptrdiff_t n) \
+    {                                                                                             \
+        NAME(row_tile)(mr, nv, c, a, as, w, b, low, n);                                           \
+    }                                                                                             \
+    static __attribute__((noinline)) void NAME(column_tile_##mr##x##nv)(                          \
+        REAL *c, const REAL *a, const REAL *d, ptrdiff_t rows)                                    \
+    {                                                                                             \
+        NAME(column_tile)(mr, nv, c, a, d, rows);                                                 \
+    }
+#define DEFINE_WIDE(panels, nv)                                                                   \
+    static __attribute__((noinline)) void NAME(wide_tile_##panels##x##nv)(                        \
+        REAL *c, ptrdiff_t cs, const REAL *a, ptrdiff_t as, const REAL *w, ptrdiff_t ws,          \
+        const REAL *b, REAL low, ptrdiff_t n)                                                     \
+    {                                                                                             \
+        NAME(wide_tile)(panels, nv, c, cs, a, as, w, ws, b, low, n);                              \
+    }
+#define DEFINE_BOTH(mr) DEFINE_TILES(mr, 1) DEFINE_TILES(mr, 2)
+#define TILE_TABLE(kind, mr) {NAME(kind##_tile_##mr##x1), NAME(kind##_tile_##mr##x2)},
+#define ROW_ENTRY(mr) TILE_TABLE(row, mr)
+#define COLUMN_ENTRY(mr) TILE_TABLE(column, mr)
+#define WIDE_ENTRY(mr) TILE_TABLE(wide, mr)
+#define DEFINE_WIDE_BOTH(panels) DEFINE_WIDE(panels, 1) DEFINE_WIDE(panels, 2)
+
+#if MR == 14
+#define TILE_HEIGHTS(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14)
+#elif MR == 12
+#define TILE_HEIGHTS(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12)
+#elif MR == 6
+#define TILE_HEIGHTS(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6)
+#elif MR == 4
+#define TILE_HEIGHTS(DO) DO(1) DO(2) DO(3) DO(4)
+#else
+#error "no list of tile heights for this MR"
+#endif
+#define WIDTHS(DO) DO(1) DO(2) DO(3) DO(4)
+
+TILE_HEIGHTS(DEFINE_BOTH)
+WIDTHS(DEFINE_WIDE_BOTH)
+static NAME(row_tile_fn) *const NAME(row_tiles)[MR][2] = {TILE_HEIGHTS(ROW_ENTRY)};
+static NAME(column_tile_fn) *const NAME(column_tiles)[MR][2] = {TILE_HEIGHTS(COLUMN_ENTRY)};
+static NAME(wide_tile_fn) *const NAME(wide_tiles)[4][2] = {WIDTHS(WIDE_ENTRY)};
+
+/* Vectors in use in the panel that starts at column `col`. */
+INLINE int NAME(panel_vectors)(ptrdiff_t col, ptrdiff_t cols)
+{
+    return cols - col > LANES ? 2 : 1;
+}
+#define panel_vectors NAME(panel_vectors)
+
+/* Rows are cut into as few tiles as MR allows, all within one row of the same height. */
+#define FOR_TILES(start, height, rows)                                                      \
+    for (ptrdiff_t tiles_ = ((rows) + MR - 1) / MR, start = 0, height;                      \
+         tiles_ > 0 && (height = ((rows) - start + tiles_ - 1) / tiles_, 1);                \
+         start += height, tiles_--)
+
+static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t a_stride,
+                        const void *w_, const void *bias_, double floor, ptrdiff_t rows,
+                        ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last)
+{
+    static const REAL zeros[4 * NR] __attribute__((aligned(VECTOR_BYTES)));
+    const ptrdiff_t w_stride = n_in * NR, bias_step = bias_ ? NR : 0;
+    REAL *c = (REAL *)c_ + first * c_stride;
+    const REAL *a = a_, *w = (const REAL *)w_ + first * w_stride;
+    const REAL *bias = bias_ ? (const REAL *)bias_ + first * NR : zeros;
+    if (rows == 1) {
+        for (ptrdiff_t j = first, n; j < last; j += n) {
+            n = last - j < 4 ? last - j : 4;
+            const int nv = panel_vectors((j + n - 1) * NR, n_out);
+            NAME(wide_tiles)[n - 1][nv - 1](c, c_stride, a, a_stride, w, w_stride, bias, (REAL)floor, n_in);
+            c += n * c_stride;
+            w += n * w_stride;
+            bias += n * bias_step;
+        }
+        return;
+    }
+    for (ptrdiff_t j = first; j < last; j++, c += c_stride, w += w_stride, bias += bias_step) {
+        const int nv = panel_vectors(j * NR, n_out);
+        FOR_TILES (r, height, rows)
+            NAME(row_tiles)[height - 1][nv - 1](c + r * NR, a + r * NR, a_stride, w, bias, (REAL)floor, n_in);
+    }
+}
+
+static void NAME(weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
+                                  ptrdiff_t n_in, ptrdiff_t cols)
+{
+    const int nv = panel_vectors(0, cols);
+    FOR_TILES (i, height, n_in)
+        NAME(column_tiles)[height - 1][nv - 1]((REAL *)g + i * NR, (const REAL *)a + i, d, rows);
+}
+
+static void NAME(bias_gradient)(void *g_, const void *d_, ptrdiff_t rows, ptrdiff_t cols)
+{
+    REAL *g = g_;
+    const REAL *d = d_;
+    for (ptrdiff_t v = 0; v < panel_vectors(0, cols); v++) {
+        /* four sums a vector hide the adder's latency */
+        vec s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0};
+        ptrdiff_t r = 0;
+        for (; r + 4 <= rows; r += 4) {
+            s0 += LOAD(d + (r + 0) * NR + v * LANES);
+            s1 += LOAD(d + (r + 1) * NR + v * LANES);
+            s2 += LOAD(d + (r + 2) * NR + v * LANES);
+            s3 += LOAD(d + (r + 3) * NR + v * LANES);
+        }
+        for (; r < rows; r++)
+            s0 += LOAD(d + r * NR + v * LANES);
+        STORE(g + v * LANES, (s0 + s1) + (s2 + s3));
+    }
+}
+
+/* The processor's limit: twelve chains of multiply-adds, which hide each other's latency, `n` long.
+ * Returns how much arithmetic that was. */
+static double NAME(multiply_add)(ptrdiff_t n)
+{
+#define CHAINS(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11)
+#define CHAIN_START(i) vec c##i = splat((REAL)i);
+#define CHAIN_STEP(i) c##i = c##i * x + y;
+#define CHAIN_SUM(i) sum += c##i;
+    CHAINS(CHAIN_START)
+    const vec x = splat((REAL)0.5);
+    const vec y = splat(1);
+    vec sum = {0};
+    for (ptrdiff_t k = 0; k < n; k++) {
+        CHAINS(CHAIN_STEP)
+    }
+    CHAINS(CHAIN_SUM)
+    return sum[0] > 0 ? 24.0 * (double)LANES * (double)n : 0;
+}

@@ -1,0 +1,119 @@
+/* What one core does on one block of rows, as a table of functions for each
+ * instruction set and dtype.  The loop over layers, batches and threads
+ * (../_native.pyx) knows nothing of either: it works in elements and calls
+ * through this table.
+ *
+ * Panels.  Every matrix inside the core is stored as panels of `nr` columns:
+ * element (r, c) is at [c / nr][r][c % nr], panels `stride` elements apart.
+ * A row of a panel is then a constant distance from the next, whatever the
+ * shape, so a micro-kernel addresses all its rows from one pointer, and no
+ * power-of-two width can make rows collide in the cache.  Columns beyond the
+ * last are padding: never NaN when it matters, never read as data.
+ */
+#ifndef FASTNN_KERNELS_H
+#define FASTNN_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The codes are the positions in fastnn/activations.py and fastnn/losses.py. */
+enum activation {
+    IDENTITY, STEP, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, SILU, SOFTMAX
+};
+enum loss {
+    MSE, MAE, HUBER, POISSON,
+    CROSS_ENTROPY, BINARY_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY
+};
+enum optimizer { SGD, ADAGRAD, RMSPROP, ADAM, ADAMW };
+enum vector_function { V_EXP, V_EXPM1, V_LOG, V_LOG1P, V_TANH, V_SIGMOID, V_ERF };
+
+/* One optimizer step, its numbers already computed for this step's count. */
+typedef struct {
+    int kind;            /* enum optimizer */
+    int slots;           /* state arrays in use: 0, 1 or 2 */
+    int nesterov;
+    double rate;         /* step size; Adam's first bias correction is in it */
+    double decay1;       /* momentum, rho or beta_1 */
+    double decay2;       /* RMSProp's momentum, or beta_2 */
+    double epsilon;
+    double root_scale;   /* Adam: 1 / sqrt(1 - beta_2^t) */
+    double weight_decay; /* AdamW: rate * weight_decay */
+    double grad_scale;   /* from clipping by the norm; 1 when off */
+} optimizer_step;
+
+/* Which units a dropout mask keeps: Philox4x32-10 words below `threshold` drop. */
+typedef struct {
+    uint64_t seed;
+    uint32_t layer, step, threshold;
+    double scale;
+} dropout_mask;
+
+/* The target of a block of rows: class labels, or rows of panels. */
+typedef struct {
+    const int32_t *labels; /* NULL for dense targets */
+    const void *dense;
+    ptrdiff_t dense_stride;
+    const void *weight; /* one a row, or NULL */
+    double scale;       /* 1 / (sum of weights of the batch) */
+} loss_target;
+
+typedef struct {
+    const char *isa;
+    int itemsize;
+    int lanes; /* elements of a vector */
+    int nr;    /* columns of a panel: two vectors */
+    int mr;    /* most rows of a tile */
+
+    /* Rows of a row-major matrix, `order[r]` or r, into panels, padding zeroed. */
+    void (*pack)(void *dst, ptrdiff_t dst_stride, const void *src, ptrdiff_t src_ld,
+                 const int32_t *order, ptrdiff_t rows, ptrdiff_t cols);
+    void (*unpack)(void *dst, ptrdiff_t dst_ld, const void *src, ptrdiff_t src_stride,
+                   ptrdiff_t rows, ptrdiff_t cols);
+
+    /* C = max(A W + bias, floor) for the panels [first, last) of C (rows, n_out); bias may be NULL. */
+    void (*dense)(void *c, ptrdiff_t c_stride, const void *a, ptrdiff_t a_stride,
+                  const void *w, const void *bias, double floor, ptrdiff_t rows,
+                  ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last);
+    /* G (n_in, cols) of one panel = A' D: A (rows, n_in <= nr) and D (rows, cols) one panel each. */
+    void (*weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
+                            ptrdiff_t n_in, ptrdiff_t cols);
+    void (*bias_gradient)(void *g, const void *d, ptrdiff_t rows, ptrdiff_t cols);
+
+    /* In place over panels of `cols` columns; `slope`, if given, gets the derivative. */
+    void (*activate)(int activation, double parameter, void *z, void *slope, ptrdiff_t stride,
+                     ptrdiff_t rows, ptrdiff_t cols);
+    /* d *= slope, or the derivative found from the activation's output h. */
+    void (*activate_backward)(int activation, double parameter, void *d, const void *h,
+                              const void *slope, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t cols);
+    void (*dropout)(void *x, void *slope, ptrdiff_t stride, const dropout_mask *mask,
+                    ptrdiff_t first_row, ptrdiff_t rows, ptrdiff_t cols);
+
+    /* Loss of each row, unweighted, into row_loss; the gradient with respect to
+     * `out`, weighted and scaled, into `d` if given (may be `out` itself).
+     * Returns the number of rows predicted right (class losses). */
+    int64_t (*loss)(int loss, double parameter, void *d, const void *out, ptrdiff_t stride,
+                    const loss_target *target, double *row_loss, ptrdiff_t rows, ptrdiff_t cols);
+
+    /* The optimizer's update of `rows` rows of a panel; l1 and l2 are the layer's. */
+    void (*update)(const optimizer_step *step, double l1, double l2, void *w, const void *g,
+                   void *state1, void *state2, ptrdiff_t rows, ptrdiff_t cols);
+    /* wt (cols, rows) = w (rows, cols)', one block of at most nr by nr. */
+    void (*transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols);
+
+    /* g += l1 sign(w) + 2 l2 w; returns l1 sum|w| + l2 sum w^2. */
+    double (*penalty)(double l1, double l2, void *g, const void *w, ptrdiff_t rows, ptrdiff_t cols);
+    double (*sum_of_squares)(const void *x, ptrdiff_t rows, ptrdiff_t cols);
+    int (*all_finite)(const void *x, ptrdiff_t n);
+    /* y = f(x), for tests and benchmarks of the vector math. */
+    void (*map)(int function, void *y, const void *x, ptrdiff_t n);
+    /* Does nothing but multiply and add in registers, for benchmarks; returns how many times. */
+    double (*multiply_add)(ptrdiff_t n);
+} kernels;
+
+/* Instruction sets that are built in and that this processor runs, best first. */
+int fastnn_isa_count(void);
+const char *fastnn_isa_name(int index);
+/* Kernels of instruction set `index` for 4- or 8-byte elements. */
+const kernels *fastnn_kernels(int index, int itemsize);
+
+#endif

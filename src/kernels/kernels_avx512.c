@@ -1,0 +1,27 @@
+/* AVX-512 (F, VL, DQ, BW): 32 registers of 64 bytes. */
+
+#include <float.h>
+#include <immintrin.h>
+
+#include "kernels.h"
+
+#if defined(__clang__)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi,bmi2"))), apply_to = function)
+#else
+#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi,bmi2")
+#endif
+
+#define ISA "avx512"
+#define TABLES kernels_avx512
+#define VECTOR_BYTES 64
+#define MR 14
+#define VECTOR_MAX_f32(a, b) ((vec)_mm512_max_ps(a, b))
+#define VECTOR_MAX_f64(a, b) ((vec)_mm512_max_pd(a, b))
+#define VECTOR_SQRT_f32(x) ((vec)_mm512_sqrt_ps(x))
+#define VECTOR_SQRT_f64(x) ((vec)_mm512_sqrt_pd(x))
+
+#include "both.h"
+
+#if defined(__clang__)
+#pragma clang attribute pop
+#endif

@@ -1,0 +1,96 @@
+/* Into panels and out of them, dropout, and the check for NaN and infinity. */
+
+static void NAME(pack)(void *dst_, ptrdiff_t dst_stride, const void *src_, ptrdiff_t src_ld,
+                       const int32_t *order, ptrdiff_t rows, ptrdiff_t cols)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const REAL *src = (const REAL *)src_ + (order ? order[r] : r) * src_ld;
+        REAL *dst = (REAL *)dst_ + r * NR;
+        ptrdiff_t left = cols;
+        for (; left >= NR; left -= NR, src += NR, dst += dst_stride) {
+            STORE(dst, *(const uvec *)src);
+            STORE(dst + LANES, *(const uvec *)(src + LANES));
+        }
+        if (left > 0) {
+            for (ptrdiff_t c = 0; c < left; c++)
+                dst[c] = src[c];
+            for (ptrdiff_t c = left; c < NR; c++)
+                dst[c] = 0;
+        }
+    }
+}
+
+static void NAME(unpack)(void *dst_, ptrdiff_t dst_ld, const void *src_, ptrdiff_t src_stride,
+                         ptrdiff_t rows, ptrdiff_t cols)
+{
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const REAL *src = (const REAL *)src_ + r * NR;
+        REAL *dst = (REAL *)dst_ + r * dst_ld;
+        ptrdiff_t left = cols;
+        for (; left >= NR; left -= NR, src += src_stride, dst += NR) {
+            *(uvec *)dst = LOAD(src);
+            *(uvec *)(dst + LANES) = LOAD(src + LANES);
+        }
+        for (ptrdiff_t c = 0; c < left; c++)
+            dst[c] = src[c];
+    }
+}
+
+static void NAME(transpose)(void *wt_, const void *w_, ptrdiff_t rows, ptrdiff_t cols)
+{
+    REAL *wt = wt_;
+    const REAL *w = w_;
+    for (ptrdiff_t c = 0; c < cols; c++)
+        for (ptrdiff_t r = 0; r < rows; r++)
+            wt[c * NR + r] = w[r * NR + c];
+}
+
+/* Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011 */
+INLINE void NAME(philox)(uint32_t word[4], uint32_t key0, uint32_t key1)
+{
+    for (int round = 0; round < 10; round++) {
+        const uint64_t a = (uint64_t)0xD2511F53 * word[0], b = (uint64_t)0xCD9E8D57 * word[2];
+        const uint32_t w1 = word[1], w3 = word[3];
+        word[0] = (uint32_t)(b >> 32) ^ w1 ^ key0;
+        word[1] = (uint32_t)b;
+        word[2] = (uint32_t)(a >> 32) ^ w3 ^ key1;
+        word[3] = (uint32_t)a;
+        key0 += 0x9E3779B9;
+        key1 += 0xBB67AE85;
+    }
+}
+
+/* x *= mask, and slope *= mask if given: the counter is (column / 4, row, layer, step). */
+static void NAME(dropout)(void *x_, void *slope_, ptrdiff_t stride, const dropout_mask *mask,
+                          ptrdiff_t first_row, ptrdiff_t rows, ptrdiff_t cols)
+{
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t c = 0; c < cols; c += 4) {
+            uint32_t word[4] = {(uint32_t)(c / 4), (uint32_t)(first_row + r), mask->layer, mask->step};
+            NAME(philox)(word, (uint32_t)mask->seed, (uint32_t)(mask->seed >> 32));
+            const ptrdiff_t at = c / NR * stride + r * NR + c % NR;
+            for (int i = 0; i < 4; i++) { /* NR is a multiple of 4: padding may be touched, no more */
+                const REAL factor = word[i] < mask->threshold ? 0 : (REAL)mask->scale;
+                ((REAL *)x_)[at + i] *= factor;
+                if (slope_)
+                    ((REAL *)slope_)[at + i] *= factor;
+            }
+        }
+}
+
+/* x - x is 0 where x is finite and NaN elsewhere */
+static int NAME(all_finite)(const void *x_, ptrdiff_t n)
+{
+    const REAL *x = x_;
+    vec s0 = {0}, s1 = {0};
+    ptrdiff_t i = 0;
+    for (; i + NR <= n; i += NR) {
+        const vec a = *(const uvec *)(x + i), b = *(const uvec *)(x + i + LANES);
+        s0 += a - a;
+        s1 += b - b;
+    }
+    REAL sum = sum_lanes(s0 + s1);
+    for (; i < n; i++)
+        sum += x[i] - x[i];
+    return sum == 0;
+}

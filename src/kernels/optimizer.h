@@ -1,0 +1,91 @@
+/* The optimizers' updates on one vector: parameter w, gradient g, states s1 and
+ * s2 (formulas: fastnn/optimizers.py).
+ *
+ *   ROW(code, update) */
+
+#define OPTIMIZERS(ROW)                                                                           \
+    ROW(SGD,                                                                                      \
+        if (slots) {                                                                              \
+            s1 = decay1 * s1 + g;                                                                 \
+            w -= rate * (nesterov ? g + decay1 * s1 : s1);                                        \
+        } else                                                                                    \
+            w -= rate * g)                                                                        \
+    ROW(ADAGRAD,                                                                                  \
+        s1 += g * g;                                                                              \
+        w -= rate * g / (vsqrt(s1) + epsilon))                                                    \
+    ROW(RMSPROP,                                                                                  \
+        s1 = decay1 * s1 + (1 - decay1) * g * g;                                                  \
+        if (slots > 1) {                                                                          \
+            s2 = decay2 * s2 + g / (vsqrt(s1) + epsilon);                                         \
+            w -= rate * s2;                                                                       \
+        } else                                                                                    \
+            w -= rate * g / (vsqrt(s1) + epsilon))                                                \
+    ROW(ADAM,                                                                                     \
+        s1 = decay1 * s1 + (1 - decay1) * g;                                                      \
+        s2 = decay2 * s2 + (1 - decay2) * g * g;                                                  \
+        w -= rate * s1 / (vsqrt(s2) * root_scale + epsilon))
+
+static void NAME(update)(const optimizer_step *step, double l1, double l2, void *w_, const void *g_,
+                         void *s1_, void *s2_, ptrdiff_t rows, ptrdiff_t cols)
+{
+    const vec rate = splat((REAL)step->rate), epsilon = splat((REAL)step->epsilon);
+    const vec decay1 = splat((REAL)step->decay1), decay2 = splat((REAL)step->decay2);
+    const vec root_scale = splat((REAL)step->root_scale), grad_scale = splat((REAL)step->grad_scale);
+    /* AdamW shrinks the weights themselves; the others add the decay to the gradient */
+    const int decoupled = step->kind == ADAMW;
+    const vec keep = splat((REAL)(decoupled ? 1 - step->weight_decay : 1));
+    const vec decay = splat((REAL)(decoupled ? 2 * l2 : 2 * l2 + step->weight_decay));
+    const vec lasso = splat((REAL)l1);
+    const int slots = step->slots, nesterov = step->nesterov;
+    REAL *wp = w_, *p1 = s1_, *p2 = s2_;
+    const REAL *gp = g_;
+#define UPDATE_ROW(code, formula)                                                                 \
+    case code:                                                                                    \
+        VECTORS (rows, cols, at) {                                                                \
+            vec w = LOAD(wp + at), g = LOAD(gp + at) * grad_scale;                                \
+            vec s1 = slots > 0 ? LOAD(p1 + at) : w, s2 = slots > 1 ? LOAD(p2 + at) : w;           \
+            g += decay * w + (vec)((ivec)(w != 0) & (ivec)copy_sign(lasso, w));                   \
+            w *= keep;                                                                            \
+            formula;                                                                              \
+            STORE(wp + at, w);                                                                    \
+            if (slots > 0)                                                                        \
+                STORE(p1 + at, s1);                                                               \
+            if (slots > 1)                                                                        \
+                STORE(p2 + at, s2);                                                               \
+        }                                                                                         \
+        break;
+    switch (decoupled ? ADAM : step->kind) {
+        OPTIMIZERS(UPDATE_ROW)
+    }
+}
+
+static double NAME(penalty)(double l1, double l2, void *g_, const void *w_, ptrdiff_t rows,
+                            ptrdiff_t cols)
+{
+    const vec lasso = splat((REAL)l1), decay = splat((REAL)(2 * l2));
+    REAL *g = g_;
+    const REAL *wp = w_;
+    vec absolutes = {0}, squares = {0};
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t c = 0; c < cols; c += LANES) {
+            const vec w = (vec)(first_lanes(cols - c) & (ivec)LOAD(wp + r * NR + c));
+            absolutes += absolute(w);
+            squares += w * w;
+            if (g)
+                STORE(g + r * NR + c, LOAD(g + r * NR + c) + decay * w +
+                                          (vec)((ivec)(w != 0) & (ivec)copy_sign(lasso, w)));
+        }
+    return l1 * (double)sum_lanes(absolutes) + l2 * (double)sum_lanes(squares);
+}
+
+static double NAME(sum_of_squares)(const void *x_, ptrdiff_t rows, ptrdiff_t cols)
+{
+    const REAL *x = x_;
+    vec sum = {0};
+    for (ptrdiff_t r = 0; r < rows; r++)
+        for (ptrdiff_t c = 0; c < cols; c += LANES) {
+            const vec v = (vec)(first_lanes(cols - c) & (ivec)LOAD(x + r * NR + c));
+            sum += v * v;
+        }
+    return (double)sum_lanes(sum);
+}

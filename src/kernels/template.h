@@ -1,0 +1,45 @@
+/* Everything for one instruction set and one dtype.  Each kernels_*.c
+ * sets ISA, VECTOR_BYTES, MR, VECTOR_MAX_* and VECTOR_SQRT_* and includes it by
+ * way of both.h. */
+
+#define CAT_(a, b) a##b
+#define CAT(a, b) CAT_(a, b)
+#define NAME(x) CAT(x##_, SUFFIX)
+
+#include "simd.h"
+
+#include "vmath.h"
+
+#include "gemm.h"
+
+#include "activation.h"
+
+#include "loss.h"
+
+#include "memory.h"
+
+#include "optimizer.h"
+
+static const kernels NAME(table) = {
+    .isa = ISA,
+    .itemsize = sizeof(REAL),
+    .lanes = LANES,
+    .nr = NR,
+    .mr = MR,
+    .pack = NAME(pack),
+    .unpack = NAME(unpack),
+    .dense = NAME(dense),
+    .weight_gradient = NAME(weight_gradient),
+    .bias_gradient = NAME(bias_gradient),
+    .activate = NAME(activate),
+    .activate_backward = NAME(activate_backward),
+    .dropout = NAME(dropout),
+    .loss = NAME(loss),
+    .update = NAME(update),
+    .transpose = NAME(transpose),
+    .penalty = NAME(penalty),
+    .sum_of_squares = NAME(sum_of_squares),
+    .all_finite = NAME(all_finite),
+    .map = NAME(map),
+    .multiply_add = NAME(multiply_add),
+};

@@ -1,0 +1,140 @@
+/* What the core needs of the platform: threads with or without OpenMP, and
+ * aligned memory. */
+#ifndef FASTNN_RUNTIME_H
+#define FASTNN_RUNTIME_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+#if defined(_WIN32)
+#include <malloc.h>
+#elif !defined(__EMSCRIPTEN__)
+#include <pthread.h>
+#endif
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+/* Waits for the team of the enclosing parallel region. */
+static inline void fastnn_barrier(void)
+{
+#ifdef _OPENMP
+#pragma omp barrier
+#endif
+}
+
+static inline int fastnn_team_size(void)
+{
+#ifdef _OPENMP
+    return omp_get_num_threads();
+#else
+    return 1;
+#endif
+}
+
+/* GNU's OpenMP hangs when a forked child uses the threads that its parent had,
+ * so a child stays on one thread. */
+static int fastnn_forked = 0;
+
+#if !defined(_WIN32) && !defined(__EMSCRIPTEN__)
+static void fastnn_after_fork(void) { fastnn_forked = 1; }
+static inline void fastnn_watch_forks(void) { pthread_atfork(NULL, NULL, fastnn_after_fork); }
+#else
+static inline void fastnn_watch_forks(void) {}
+#endif
+
+/* A forked child, a caller that is a thread of a team itself, or no OpenMP. */
+static inline int fastnn_must_be_serial(void)
+{
+#ifdef _OPENMP
+    return fastnn_forked || omp_in_parallel();
+#else
+    return 1;
+#endif
+}
+
+/* Threads that the OpenMP runtime would give a region started now. */
+static inline int fastnn_max_threads(void)
+{
+#ifdef _OPENMP
+    return omp_get_max_threads();
+#else
+    return 1;
+#endif
+}
+
+static inline int fastnn_openmp_version(void)
+{
+#ifdef _OPENMP
+    return _OPENMP;
+#else
+    return 0;
+#endif
+}
+
+static inline const char *fastnn_openmp_runtime(void)
+{
+#if defined(__clang__)
+    return "libomp";
+#elif defined(__GNUC__)
+    return "libgomp";
+#else
+    return "vcomp";
+#endif
+}
+
+static inline const char *fastnn_compiler(void)
+{
+#if defined(__clang__)
+    return "clang " __clang_version__;
+#elif defined(__GNUC__)
+    return "gcc " __VERSION__;
+#elif defined(_MSC_VER)
+    return "MSVC";
+#else
+    return "unknown";
+#endif
+}
+
+/* Zeroed, on a cache line; NULL when there is no memory or the size overflows. */
+static inline void *fastnn_alloc(size_t count, size_t size)
+{
+    const size_t line = 64, huge = (size_t)2 << 20;
+    if (size && count > (PTRDIFF_MAX - huge) / size)
+        return NULL;
+    size_t bytes = (count * size + line - 1) / line * line;
+    if (bytes == 0)
+        bytes = line;
+    void *p;
+#if defined(_WIN32)
+    p = _aligned_malloc(bytes, line);
+#else
+    p = NULL;
+    if (posix_memalign(&p, bytes < huge ? line : huge, bytes))
+        p = NULL;
+#endif
+    if (!p)
+        return NULL;
+#if defined(__linux__) && defined(MADV_HUGEPAGE)
+    if (bytes >= huge)
+        (void)madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    memset(p, 0, bytes);
+    return p;
+}
+
+static inline void fastnn_free(void *p)
+{
+#if defined(_WIN32)
+    _aligned_free(p);
+#else
+    free(p);
+#endif
+}
+
+#endif

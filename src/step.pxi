@@ -1,0 +1,372 @@
+# Training steps as a team of threads takes them, two phases and two barriers each:
+#
+#   rows     each thread takes its rows through all layers, the loss and back, leaving the
+#            activations x and the gradients d of the layers' sums for the whole batch;
+#   blocks   each thread takes its blocks of the weights: gradient x' d of the block, and the
+#            optimizer's update while that is in the cache.
+#
+# Every sum runs over the batch within one block, so no result depends on the number of threads.
+
+cdef enum Mode:
+    TRAIN              # update in the blocks
+    TRAIN_CLIPPED      # gradients first, then their norm, then the update
+    GRADIENTS          # leave the gradients in net.grads
+
+
+cdef struct Steps:
+    # a run of steps and its workspace
+    Network *net
+    Mode mode
+    int threads
+    # the data
+    const char *X
+    ptrdiff_t X_stride
+    const int32_t *labels  # or
+    const char *dense
+    const char *weight
+    const int32_t *order   # or NULL: rows in place
+    ptrdiff_t n, batch
+    int64_t step           # number of the first step of the run, for dropout and Adam
+    # the optimizer; rates[i] of batch i
+    optimizer_step optimizer
+    double clip_norm       # 0: off
+    const double *rates
+    double *losses
+    int64_t *hits
+    # the workspace, sized for `capacity` rows
+    ptrdiff_t capacity
+    char **x               # input of each layer, and the output of the last
+    char **d               # gradient of the loss by each layer's output sums
+    char **slope
+    char *dense_panels
+    int32_t *batch_labels
+    char *batch_weight
+    double *row_loss
+    double *block_value    # of each block: penalty, or sum of squares
+    double *block_penalty
+    char *scratch          # a block of gradients for each thread
+    int64_t thread_hits[MAX_THREADS]
+
+
+cdef struct Batch:
+    ptrdiff_t index, first, rows
+    const int32_t *order
+    double scale           # 1 / sum of weights
+    uint32_t step
+
+
+cdef Batch the_batch(const Steps *s, ptrdiff_t index) noexcept nogil:
+    cdef Batch b
+    cdef ptrdiff_t r
+    cdef double total = 0
+    b.index = index
+    b.first = index * s.batch
+    b.rows = min(s.batch, s.n - b.first)
+    b.order = s.order + b.first if s.order else NULL
+    b.step = <uint32_t>(s.step + index)
+    if s.weight:
+        for r in range(b.rows):
+            total += weight_of(s, row_number(&b, r))
+    else:
+        total = <double>b.rows
+    b.scale = 1 / total if total > 0 else 0
+    return b
+
+
+cdef inline ptrdiff_t row_number(const Batch *b, ptrdiff_t r) noexcept nogil:
+    return b.order[r] if b.order else b.first + r
+
+
+cdef inline double item(const void *array, ptrdiff_t i, int itemsize) noexcept nogil:
+    return (<const float *>array)[i] if itemsize == 4 else (<const double *>array)[i]
+
+
+cdef inline double weight_of(const Steps *s, ptrdiff_t row) noexcept nogil:
+    return item(s.weight, row, s.net.K.itemsize) if s.weight else 1.0
+
+
+cdef inline void drop(const Steps *s, const Batch *b, int layer, char *x, char *slope,
+                      ptrdiff_t first, ptrdiff_t rows) noexcept nogil:
+    cdef Layer *l = &s.net.layers[layer]
+    cdef dropout_mask mask
+    mask.seed = s.net.seed
+    mask.layer = <uint32_t>layer
+    mask.step = b.step
+    mask.threshold = <uint32_t>(l.dropout * 4294967296.0)
+    mask.scale = 1 / (1 - l.dropout)
+    s.net.K.dropout(x, slope, s.capacity * s.net.K.nr, &mask, first, rows, l.n_in)
+
+
+cdef inline void pack_batch(const Steps *s, const Batch *b, char *dst, const char *src,
+                            ptrdiff_t ld, ptrdiff_t first, ptrdiff_t rows,
+                            ptrdiff_t cols) noexcept nogil:
+    cdef const kernels *K = s.net.K
+    if b.order:
+        K.pack(dst, s.capacity * K.nr, src, ld, b.order + first, rows, cols)
+    else:
+        K.pack(dst, s.capacity * K.nr, src + (b.first + first) * ld * K.itemsize, ld, NULL, rows,
+               cols)
+
+
+cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first,
+                                 ptrdiff_t rows) noexcept nogil:
+    """Rows [first, first + rows) of the batch through all layers, the loss, and back."""
+    cdef Network *net = s.net
+    cdef const kernels *K = net.K
+    cdef ptrdiff_t stride = s.capacity * K.nr, offset = first * K.nr * K.itemsize, r
+    cdef int last = net.n_layers - 1, i
+    cdef Layer *layer = net.layers
+    cdef char *x
+    cdef char *d
+    cdef char *slope
+    cdef loss_target target
+    cdef int64_t hits
+    cdef bint drops
+
+    pack_batch(s, b, s.x[0] + offset, s.X, s.X_stride, first, rows, layer.n_in)
+    if layer.dropout > 0:
+        drop(s, b, 0, s.x[0] + offset, NULL, first, rows)
+    for i in range(net.n_layers):
+        layer = &net.layers[i]
+        x = s.x[i + 1] + offset
+        slope = s.slope[i] + offset if layer.keeps_slope else NULL
+        K.dense(x, stride, s.x[i] + offset, stride, at(net, net.params, layer.weight),
+                at(net, net.params, layer.bias),
+                0 if layer.inner == RELU and not slope else -INFINITY_,
+                rows, layer.n_in, layer.n_out, 0, layer.out_panels)
+        if slope or (layer.inner != RELU and layer.inner != IDENTITY):
+            K.activate(layer.inner, layer.parameter, x, slope, stride, rows, layer.n_out)
+        if i < last and net.layers[i + 1].dropout > 0:
+            drop(s, b, i + 1, x, slope, first, rows)
+
+    layer = &net.layers[last]
+    x = s.x[last + 1] + offset
+    d = s.d[last] + offset
+    target.labels = NULL
+    target.dense = NULL
+    target.weight = NULL
+    target.scale = b.scale
+    if s.labels:
+        target.labels = s.batch_labels + first
+        for r in range(first, first + rows):
+            s.batch_labels[r] = s.labels[row_number(b, r)]
+    else:
+        target.dense = s.dense_panels + offset
+        target.dense_stride = stride
+        pack_batch(s, b, s.dense_panels + offset, s.dense, layer.n_out, first, rows, layer.n_out)
+    if s.weight:
+        target.weight = s.batch_weight + first * K.itemsize
+        for r in range(first, first + rows):
+            memcpy(s.batch_weight + r * K.itemsize, s.weight + row_number(b, r) * K.itemsize,
+                   K.itemsize)
+    hits = K.loss(net.loss, net.loss_parameter, d, x, stride, &target, s.row_loss + first, rows,
+                  layer.n_out)
+    if layer.inner != IDENTITY:
+        K.activate_backward(layer.inner, layer.parameter, d, x,
+                            s.slope[last] + offset if layer.keeps_slope else NULL, stride, rows,
+                            layer.n_out)
+
+    for i in range(last, 0, -1):
+        layer = &net.layers[i]
+        d = s.d[i - 1] + offset
+        K.dense(d, stride, s.d[i] + offset, stride, at(net, net.transposed, layer.transposed),
+                NULL, -INFINITY_, rows, layer.n_out, layer.n_in, 0, layer.in_panels)
+        layer = &net.layers[i - 1]
+        if layer.keeps_slope or layer.inner != IDENTITY:
+            K.activate_backward(layer.inner, layer.parameter, d, s.x[i] + offset,
+                                s.slope[i - 1] + offset if layer.keeps_slope else NULL, stride,
+                                rows, layer.n_out)
+    return hits
+
+
+cdef void rows_phase(Steps *s, const Batch *b, int thread, int team) noexcept nogil:
+    cdef ptrdiff_t first = b.rows * thread // team, last = b.rows * (thread + 1) // team
+    cdef ptrdiff_t rows = block_rows(s.net), blocks = (last - first + rows - 1) // rows, take
+    s.thread_hits[thread] = 0
+    while blocks > 0:
+        take = (last - first + blocks - 1) // blocks
+        s.thread_hits[thread] += rows_there_and_back(s, b, first, take)
+        first += take
+        blocks -= 1
+
+
+cdef struct Block:
+    # a block of weights: rows [p nr, p nr + rows) of panel j; p == 0 brings the panel's biases along
+    Layer *layer
+    ptrdiff_t number, j, p, rows, cols
+    ptrdiff_t weight, bias
+
+
+cdef inline Block the_block(const Network *net, Layer *layer, ptrdiff_t j,
+                            ptrdiff_t p) noexcept nogil:
+    cdef Block k
+    cdef ptrdiff_t nr = net.K.nr
+    k.layer = layer
+    k.number = layer.first_block + j * layer.in_panels + p
+    k.j = j
+    k.p = p
+    k.rows = min(nr, layer.n_in - p * nr)
+    k.cols = min(nr, layer.n_out - j * nr)
+    k.weight = layer.weight + (j * layer.n_in + p * nr) * nr
+    k.bias = layer.bias + j * nr
+    return k
+
+
+cdef inline void update_part(const Network *net, const optimizer_step *step, double l1, double l2,
+                             ptrdiff_t offset, const char *g, ptrdiff_t rows,
+                             ptrdiff_t cols) noexcept nogil:
+    net.K.update(step, l1, l2, at(net, net.params, offset), g,
+                 at(net, net.state[0], offset) if step.slots > 0 else NULL,
+                 at(net, net.state[1], offset) if step.slots > 1 else NULL, rows, cols)
+
+
+cdef void update_block(const Network *net, const optimizer_step *step, const Block *k,
+                       const char *g, const char *bias_g, double l1, double l2) noexcept nogil:
+    update_part(net, step, l1, l2, k.weight, g, k.rows, k.cols)
+    if k.layer.transposed >= 0:
+        transpose_block(net, k.layer, k.j, k.p)
+    if k.p == 0 and k.layer.use_bias:
+        update_part(net, step, 0, 0, k.bias, bias_g, 1, k.cols)
+
+
+cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, int thread,
+                         const Block *k) noexcept nogil:
+    cdef Network *net = s.net
+    cdef const kernels *K = net.K
+    cdef Layer *layer = k.layer
+    cdef int i = <int>(layer - net.layers)
+    cdef ptrdiff_t panel = s.capacity * K.nr * K.itemsize
+    cdef char *x = s.x[i] + k.p * panel
+    cdef char *d = s.d[i] + k.j * panel
+    cdef bint keep = s.mode != TRAIN
+    cdef char *g = s.scratch + thread * (K.nr + 1) * K.nr * K.itemsize
+    cdef char *bias_g = g + K.nr * K.nr * K.itemsize
+    if keep:
+        g = at(net, net.grads, k.weight)
+        bias_g = at(net, net.grads, k.bias)
+    K.weight_gradient(g, x, d, b.rows, k.rows, k.cols)
+    if k.p == 0 and layer.use_bias:
+        K.bias_gradient(bias_g, d, b.rows, k.cols)
+    if net.penalized:
+        s.block_penalty[k.number] = K.penalty(
+            layer.l1, layer.l2, g if keep else NULL, at(net, net.params, k.weight), k.rows, k.cols)
+    if s.mode == TRAIN:
+        update_block(net, step, k, g, bias_g, layer.l1, layer.l2)
+    elif s.mode == TRAIN_CLIPPED:
+        s.block_value[k.number] = K.sum_of_squares(g, k.rows, k.cols)
+        if k.p == 0 and layer.use_bias:
+            s.block_value[k.number] += K.sum_of_squares(bias_g, 1, k.cols)
+
+
+cdef void blocks_phase(Steps *s, const Batch *b, const optimizer_step *step, int thread, int team,
+                       bint update) noexcept nogil:
+    """The blocks of one thread: a run of the list of all blocks, cut by their weights' number."""
+    cdef Network *net = s.net
+    cdef double total = 0, begin, end, done = 0
+    cdef int i
+    cdef ptrdiff_t j, p
+    cdef Layer *layer
+    cdef Block k
+    for i in range(net.n_layers):
+        total += <double>net.layers[i].n_in * net.layers[i].out_panels
+    begin = total * thread / team
+    end = total * (thread + 1) / team
+    for i in range(net.n_layers):
+        layer = &net.layers[i]
+        if done + <double>layer.n_in * layer.out_panels <= begin:
+            done += <double>layer.n_in * layer.out_panels
+            continue
+        for j in range(layer.out_panels):
+            for p in range(layer.in_panels):
+                k = the_block(net, layer, j, p)
+                if done >= end:
+                    return
+                if done >= begin:
+                    if update:
+                        update_block(net, step, &k, at(net, net.grads, k.weight),
+                                     at(net, net.grads, k.bias), 0, 0)
+                    else:
+                        gradient_block(s, b, step, thread, &k)
+                done += k.rows
+
+
+cdef double power(double base, int64_t exponent) noexcept nogil:
+    cdef double result = 1
+    while exponent > 0:
+        if exponent & 1:
+            result *= base
+        base *= base
+        exponent >>= 1
+    return result
+
+
+cdef optimizer_step the_step(const Steps *s, ptrdiff_t index) noexcept nogil:
+    """The optimizer's numbers for batch `index`: rate, and Adam's bias corrections."""
+    cdef optimizer_step o = s.optimizer
+    cdef int64_t t = s.step + index + 1
+    o.rate = s.rates[index]
+    if o.kind == ADAM or o.kind == ADAMW:
+        if o.kind == ADAMW:
+            o.weight_decay *= o.rate
+        o.rate /= 1 - power(o.decay1, t)
+        o.root_scale = 1 / sqrt(1 - power(o.decay2, t))
+    return o
+
+
+cdef void finish_loss(Steps *s, const Batch *b, int team) noexcept nogil:
+    """The batch's loss and hits, summed in the order of the rows."""
+    cdef double total = 0
+    cdef int64_t hits = 0
+    cdef ptrdiff_t r
+    cdef int t
+    for r in range(b.rows):
+        total += s.row_loss[r] * weight_of(s, row_number(b, r))
+    for t in range(team):
+        hits += s.thread_hits[t]
+    s.losses[b.index] = total * b.scale
+    s.hits[b.index] = hits
+
+
+cdef void add_penalty(Steps *s, const Batch *b) noexcept nogil:
+    cdef ptrdiff_t k
+    for k in range(s.net.n_blocks):
+        s.losses[b.index] += s.block_penalty[k]
+
+
+cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
+                     int team) noexcept nogil:
+    """Batches [first, last) as one thread of the team takes part in them."""
+    cdef Batch b
+    cdef optimizer_step step
+    cdef ptrdiff_t i, k
+    cdef double norm
+    for i in range(first, last):
+        b = the_batch(s, i)
+        step = the_step(s, i)
+        rows_phase(s, &b, thread, team)
+        if team > 1:
+            fastnn_barrier()
+        if thread == 0:
+            finish_loss(s, &b, team)
+        blocks_phase(s, &b, &step, thread, team, False)
+        if team > 1:
+            fastnn_barrier()
+        if thread == 0 and s.net.penalized:
+            add_penalty(s, &b)
+        if s.mode == TRAIN_CLIPPED:
+            norm = 0
+            for k in range(s.net.n_blocks):
+                norm += s.block_value[k]
+            norm = sqrt(norm)
+            step.grad_scale = min(1.0, s.clip_norm / (norm + 1e-6))
+            blocks_phase(s, &b, &step, thread, team, True)
+            if team > 1:
+                fastnn_barrier()
+
+
+cdef void run_steps(Steps *s, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
+    if s.threads == 1:
+        take_steps(s, first, last, 0, 1)
+    else:
+        with parallel(num_threads=s.threads):
+            take_steps(s, first, last, threadid(), fastnn_team_size())

@@ -1,0 +1,106 @@
+# Which instruction set and how many threads.
+
+cdef enum:
+    MAX_THREADS = 256
+
+cdef int _wanted_threads = 0  # what the user asked for; 0: the default
+cdef int _default_threads = 1
+cdef int _isa = 0
+
+fastnn_watch_forks()
+
+
+def available_isas():
+    """Names of the instruction sets built in that this processor runs, best first."""
+    return [fastnn_isa_name(i).decode() for i in range(fastnn_isa_count())]
+
+
+def _choose_isa(name):
+    names = available_isas()
+    if not name:
+        return 0
+    if name not in names:
+        raise ImportError(
+            f"FASTNN_ISA={name!r} is not among the instruction sets that this build and "
+            f"processor have: {', '.join(names)}"
+        )
+    return names.index(name)
+
+
+def _usable_processors():
+    """Processors that this process may use: affinity, then the control group's quota."""
+    try:
+        count = len(os.sched_getaffinity(0))
+    except AttributeError:
+        count = os.cpu_count() or 1
+    try:
+        with open("/sys/fs/cgroup/cpu.max") as f:
+            quota, period = f.read().split()
+    except (OSError, ValueError):
+        try:
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as f:
+                quota = f.read().strip()
+            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as f:
+                period = f.read().strip()
+        except OSError:
+            return count
+    try:
+        if int(quota) > 0:
+            count = min(count, max(1, -(-int(quota) // int(period))))
+    except ValueError:  # "max": no quota
+        pass
+    return count
+
+
+_isa = _choose_isa(os.environ.get("FASTNN_ISA"))
+_default_threads = (
+    fastnn_max_threads() if os.environ.get("OMP_NUM_THREADS")
+    else min(fastnn_max_threads(), _usable_processors())
+)
+
+
+def isa():
+    """Name of the instruction set in use."""
+    return fastnn_isa_name(_isa).decode()
+
+
+def set_num_threads(n):
+    """Most threads that a call uses; None or 0 for the default."""
+    global _wanted_threads
+    _wanted_threads = n or 0
+
+
+def get_num_threads():
+    """Most threads that a call started now would use."""
+    return _threads()
+
+
+cdef int _threads() noexcept nogil:
+    if fastnn_must_be_serial():
+        return 1
+    if _wanted_threads > 0:
+        return _wanted_threads
+    return min(_default_threads, fastnn_max_threads())
+
+
+# One more thread pays from about this much arithmetic on: two barriers are a microsecond or two.
+cdef double FLOP_PER_THREAD = 400e3
+
+
+cdef int _team(double flop) noexcept nogil:
+    cdef int threads = min(_threads(), MAX_THREADS)
+    if flop < FLOP_PER_THREAD * threads:
+        threads = <int>(flop / FLOP_PER_THREAD)
+    return threads if threads > 1 else 1
+
+
+def openmp():
+    """The OpenMP that the core is compiled for: its version and whose runtime; None without."""
+    if not fastnn_openmp_version():
+        return None
+    return {"version": fastnn_openmp_version(), "runtime": fastnn_openmp_runtime().decode()}
+
+
+def compiler():
+    """The compiler that built the core."""
+    return fastnn_compiler().decode()

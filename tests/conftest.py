@@ -1,0 +1,45 @@
+"""What all tests share: which backends there are, and how many threads they start with."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator
+
+import pytest
+
+import fastnn
+
+
+def require_native() -> None:
+    """Skip where the compiled core was not built; if it was and does not load, tests fail."""
+    if importlib.util.find_spec("fastnn._native") is None:
+        pytest.skip("fastnn._native is not built: run 'pip install -e .', with a C compiler")
+
+
+@pytest.fixture(params=["native", "numpy"])
+def backend(request: pytest.FixtureRequest) -> str:
+    """The name of each backend in turn."""
+    if request.param == "native":
+        require_native()
+    return str(request.param)
+
+
+@pytest.fixture
+def native() -> str:
+    """The name of the native backend."""
+    require_native()
+    return "native"
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request: pytest.FixtureRequest) -> str:
+    """Each dtype in turn."""
+    return str(request.param)
+
+
+@pytest.fixture
+def threads() -> Iterator[None]:
+    """Give the number of threads back as it was."""
+    before = fastnn.get_num_threads()
+    yield
+    fastnn.set_num_threads(before)

@@ -1,0 +1,116 @@
+"""The generator of the dropout masks."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from fastnn._random import dropout_mask, philox
+
+# Random123's file kat_vectors, "philox4x32 10": counter, key, result
+KNOWN_ANSWERS = [
+    (
+        (0x00000000, 0x00000000, 0x00000000, 0x00000000),
+        (0x00000000, 0x00000000),
+        (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8),
+    ),
+    (
+        (0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF, 0xFFFFFFFF),
+        (0xFFFFFFFF, 0xFFFFFFFF),
+        (0x408F276D, 0x41C83B0E, 0xA20BC7C6, 0x6D5451FD),
+    ),
+    (
+        (0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344),
+        (0xA4093822, 0x299F31D0),
+        (0xD16CFE09, 0x94FDCCEB, 0x5001E420, 0x24126EA1),
+    ),
+]
+SEED = 0x0123456789ABCDEF
+DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@pytest.mark.parametrize(("counter", "key", "expected"), KNOWN_ANSWERS)
+def test_known_answers(counter, key, expected):
+    words = philox(*counter, seed=key[0] | key[1] << 32)
+    assert tuple(int(w) for w in words) == expected
+    assert all(w.dtype == np.uint32 for w in words)
+
+
+def test_known_answers_side_by_side():
+    # One seed only, so only the counters of that key
+    counters = np.array([c for c, key, _ in KNOWN_ANSWERS if key == (0, 0)] * 3).T
+    words = np.array(philox(*counters, seed=0))
+    assert words.shape == (4, 3)
+    assert (words == np.array(KNOWN_ANSWERS[0][2])[:, np.newaxis]).all()
+
+
+def test_counters_broadcast():
+    c0, c1 = np.arange(3), np.arange(2)[:, np.newaxis]
+    words = philox(c0, c1, 7, 9, SEED)
+    assert [w.shape for w in words] == [(2, 3)] * 4
+    for i in range(2):
+        for j in range(3):
+            alone = philox(j, i, 7, 9, SEED)
+            assert [w[i, j] for w in words] == [int(w) for w in alone]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_mask_is_what_is_written(dtype):
+    rate, step, layer = 0.3, 11, 2
+    mask = dropout_mask(SEED, step, layer, (5, 9), rate, dtype)
+    assert mask.dtype == dtype
+    assert mask.shape == (5, 9)
+    kept = dtype.type(1 / (1 - rate))
+    for row in range(5):
+        for col in range(9):
+            u = int(philox(col // 4, row, layer, step, SEED)[col % 4])
+            assert mask[row, col] == (0 if u < math.floor(rate * 2**32) else kept)
+
+
+@pytest.mark.parametrize("rate", [0.01, 0.2, 0.5, 0.9])
+def test_rate_and_mean(rate):
+    n = 400 * 250
+    mask = dropout_mask(SEED, 0, 0, (400, 250), rate, DTYPES[1])
+    deviation = math.sqrt(rate * (1 - rate) / n)
+    assert (mask == 0).mean() == pytest.approx(rate, abs=5 * deviation)
+    assert mask.mean() == pytest.approx(1, abs=5 * deviation / (1 - rate))
+
+
+def test_no_dropout_at_rate_0():
+    assert (dropout_mask(SEED, 0, 0, (30, 30), 0.0, DTYPES[0]) == 1).all()
+
+
+def test_mask_does_not_depend_on_the_batch():
+    whole = dropout_mask(SEED, 3, 1, (32, 13), 0.5, DTYPES[0])
+    assert 0 < (whole == 0).mean() < 1
+    for shape in ((1, 13), (7, 13), (32, 4), (20, 5)):
+        part = dropout_mask(SEED, 3, 1, shape, 0.5, DTYPES[0])
+        np.testing.assert_array_equal(part, whole[: shape[0], : shape[1]])
+
+
+def test_same_places_in_both_dtypes():
+    masks = [dropout_mask(SEED, 3, 1, (20, 20), 0.5, dtype) for dtype in DTYPES]
+    np.testing.assert_array_equal(masks[0] == 0, masks[1] == 0)
+
+
+def test_every_part_of_the_place_counts():
+    places = {
+        "first": (SEED, 0, 0),
+        "step": (SEED, 1, 0),
+        "layer": (SEED, 0, 1),
+        "low word of the seed": (SEED ^ 1, 0, 0),
+        "high word of the seed": (SEED ^ 1 << 63, 0, 0),
+    }
+    masks = [dropout_mask(*place, (50, 40), 0.5, DTYPES[0]) for place in places.values()]
+    for i, a in enumerate(masks):
+        for b in masks[:i]:
+            # Independent masks agree in half of the places, give or take 5 deviations.
+            assert (a == b).mean() == pytest.approx(0.5, abs=5 * 0.5 / math.sqrt(2000))
+
+
+def test_steps_count_modulo_2_to_the_32():
+    shape, dtype = (3, 4), DTYPES[0]
+    late = dropout_mask(SEED, 2**32 + 5, 0, shape, 0.5, dtype)
+    np.testing.assert_array_equal(late, dropout_mask(SEED, 5, 0, shape, 0.5, dtype))
