@@ -1,0 +1,148 @@
+"""Pictures of a training: its learning curve, and what a classifier confuses.
+
+They need matplotlib: ``pip install "fastnn[plot]"``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from fastnn.history import History
+
+__all__ = ["confusion_matrix", "learning_curve"]
+
+
+def learning_curve(
+    history: History | Mapping[str, Sequence[float]], ax: Axes | None = None
+) -> Axes:
+    """Draw the loss over the epochs, and the accuracy, if there is one, on a second scale.
+
+    Figures of the training rows are drawn in full lines, those of the validation rows dashed.
+
+    Parameters
+    ----------
+    history : History or mapping of str to sequence of float
+        What ``fit`` returned, or its ``history``.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+        The axes of the loss; save the picture with ``ax.figure.savefig(path)``.
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not there.
+    ValueError
+        If the history has no epoch.
+    """
+    figures = history if isinstance(history, Mapping) else history.history
+    if not figures.get("loss"):
+        raise ValueError("history must have the figures of one epoch at least; got none")
+    ax = _axes(ax)
+    _draw(ax, figures, "loss", "tab:blue")
+    ax.set_xlabel("epoch")
+    ax.locator_params(axis="x", integer=True)
+    lines = ax.get_lines()
+    if "accuracy" in figures:
+        right = ax.twinx()
+        _draw(right, figures, "accuracy", "tab:orange")
+        right.set_ylim(top=1)
+        lines = [*lines, *right.get_lines()]
+    # Below the picture: there is no corner that the two curves leave free.
+    ax.legend(handles=lines, loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2)
+    return ax
+
+
+def confusion_matrix(
+    y_true: npt.ArrayLike,
+    y_pred: npt.ArrayLike,
+    labels: Sequence[object] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how often each class, a row, was taken for each class, a column.
+
+    Parameters
+    ----------
+    y_true, y_pred : array_like of shape (n,)
+        The right classes and the predicted ones, as integers from 0.
+    labels : sequence, optional
+        A name for each class; by default its number.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not there.
+    TypeError
+        If the classes are no integers.
+    ValueError
+        If `y_true` and `y_pred` do not have the same one-dimensional shape, are empty or hold a
+        negative number, or if there are fewer labels than classes.
+    """
+    true, predicted = _classes("y_true", y_true), _classes("y_pred", y_pred)
+    if true.shape != predicted.shape:
+        raise ValueError(
+            f"y_pred must have the shape of y_true, {true.shape}; got {predicted.shape}"
+        )
+    n_classes = int(max(true.max(), predicted.max())) + 1
+    names = list(range(n_classes)) if labels is None else list(labels)
+    if len(names) < n_classes:
+        raise ValueError(f"labels must name all {n_classes} classes; got {len(names)} names")
+    counts = np.bincount(true * len(names) + predicted, minlength=len(names) ** 2)
+    counts = counts.reshape(len(names), len(names))
+    # Of each class, so that a rare one is as easy to read as a common one.
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+
+    ax = _axes(ax)
+    ax.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        ax.text(column, row, str(count), ha="center", va="center", color=color, fontsize="small")
+    ax.set_xticks(range(len(names)), labels=[str(name) for name in names])
+    ax.set_yticks(range(len(names)), labels=[str(name) for name in names])
+    ax.set_xlabel("predicted")
+    ax.set_ylabel("true")
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    try:
+        from matplotlib import pyplot
+    except ImportError as error:
+        raise ImportError('pictures need matplotlib: pip install "fastnn[plot]"') from error
+    return pyplot.subplots(layout="constrained")[1] if ax is None else ax
+
+
+def _draw(ax: Axes, figures: Mapping[str, Sequence[float]], name: str, color: str) -> None:
+    for key, rows, style in ((name, "training", "-"), (f"val_{name}", "validation", "--")):
+        if key in figures:
+            epochs = range(1, len(figures[key]) + 1)
+            ax.plot(epochs, figures[key], style, color=color, label=f"{name}, {rows}")
+    ax.set_ylabel(name, color=color)
+    ax.tick_params(axis="y", labelcolor=color)
+
+
+def _classes(argument: str, values: npt.ArrayLike) -> npt.NDArray[np.int64]:
+    array = np.asarray(values)
+    if array.ndim != 1 or array.size == 0:
+        raise ValueError(f"{argument} must be one class a row, (n,); got shape {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise TypeError(f"{argument} must be integers; got {array.dtype}")
+    if array.min() < 0:
+        raise ValueError(f"{argument} must be classes from 0; got {array.min()}")
+    return array.astype(np.int64)
