@@ -65,6 +65,8 @@ cdef extern from "kernels.h" nogil:
         void (*transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         double (*penalty)(double l1, double l2, void *g, const void *w, ptrdiff_t rows,
                           ptrdiff_t cols) noexcept nogil
+        void (*prefetch_row)(const void *row, ptrdiff_t cols) noexcept nogil
+        void (*prefetch_panel)(const void *panel, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         double (*sum_of_squares)(const void *x, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil
         void (*map)(int function, void *y, const void *x, ptrdiff_t n) noexcept nogil
@@ -76,7 +78,9 @@ cdef extern from "kernels.h" nogil:
 
 
 cdef extern from "runtime.h" nogil:
-    void fastnn_barrier()
+    ctypedef struct fastnn_barrier:
+        pass
+    void fastnn_wait(fastnn_barrier *b, int team)
     int fastnn_team_size()
     void fastnn_watch_forks()
     bint fastnn_must_be_serial()

@@ -142,7 +142,6 @@ cdef class Core:
             layer.in_panels = panels(layer.n_in, nr)
             layer.out_panels = panels(layer.n_out, nr)
             layer.inner = layer.activation
-            layer.first_block = net.n_blocks
             net.n_blocks += layer.in_panels * layer.out_panels
             layer.bias = net.n_params
             layer.weight = layer.bias + layer.out_panels * nr
@@ -166,6 +165,8 @@ cdef class Core:
             net.layers[i].keeps_slope = derivative_needs_input(net.layers[i].inner) or (
                 i + 1 < net.n_layers and net.layers[i + 1].dropout > 0)
         net.params = <char *>self.memory.take(net.n_params, itemsize)
+        net.blocks = <Block *>self.memory.take(net.n_blocks, sizeof(Block))
+        list_blocks(net)
         self.n_in = net.layers[0].n_in
         self.n_out = layer.n_out
 
@@ -329,8 +330,8 @@ cdef class Core:
         cdef int64_t hits = 0
         cdef double total = 0, weight_sum = 0, w, penalty = 0
         cdef int i
-        cdef ptrdiff_t j, p
-        cdef Block k
+        cdef ptrdiff_t j
+        cdef const Block *k
         cdef _Workspace memory = _Workspace()
         f.X = <const char *>data.X.data
         f.X_stride = self.n_in
@@ -347,42 +348,41 @@ cdef class Core:
         for i in range(f.threads):
             hits += f.hits[i]
         if net.penalized:
-            for i in range(net.n_layers):
-                for j in range(net.layers[i].out_panels):
-                    for p in range(net.layers[i].in_panels):
-                        k = the_block(net, &net.layers[i], j, p)
-                        penalty += net.K.penalty(k.layer.l1, k.layer.l2, NULL,
-                                                 at(net, net.params, k.weight), k.rows, k.cols)
+            for j in range(net.n_blocks):
+                k = &net.blocks[j]
+                penalty += net.K.penalty(k.layer.l1, k.layer.l2, NULL,
+                                         at(net, net.params, k.weight), k.rows, k.cols)
         return (total / weight_sum if weight_sum > 0 else 0.0) + penalty, hits
 
     cdef int _forward(self, Forward *f) except -1:
         """Runs f, whose data are set, with memory of its own or the network's."""
         cdef Network *net = &self.net
-        cdef ptrdiff_t size
-        cdef char *buffers
+        cdef ptrdiff_t size, capacity
         f.net = net
         f.bad = False
         f.threads = _team(net.flop * f.n)
         f.buffer_bytes = forward_buffer_bytes(net, min(block_rows(net), max(f.n, 1)))
         size = 2 * f.threads * f.buffer_bytes
         self._begin_predicting()
-        buffers = self.buffers
+        f.buffers = self.buffers
+        capacity = self.buffers_size
         self.buffers = NULL  # so that another thread makes its own
-        if buffers == NULL or self.buffers_size < size:
-            fastnn_free(buffers)
-            self.buffers_size = size
-            buffers = <char *>fastnn_alloc(size, 1)
-            if buffers == NULL:
+        self.buffers_size = 0
+        if capacity < size:
+            fastnn_free(f.buffers)
+            capacity = size
+            f.buffers = <char *>fastnn_alloc(size, 1)
+            if f.buffers == NULL:
                 self.predicting -= 1
                 raise MemoryError(f"could not allocate {size} bytes")
-        f.buffers = buffers
         if net.flop * f.n < 20e3:
             forward(f)
         else:
             with nogil:
                 forward(f)
         fastnn_free(self.buffers)
-        self.buffers = buffers
+        self.buffers = f.buffers
+        self.buffers_size = capacity
         self.predicting -= 1
         return 0
 
@@ -407,6 +407,7 @@ cdef class Core:
             return 0
         m = _Workspace()
         s.capacity = 0
+        rows = without_collisions(net, rows)
         panel = <size_t>rows * K.nr
         s.x = <char **>m.take(net.n_layers + 1, sizeof(char *))
         s.d = <char **>m.take(net.n_layers, sizeof(char *))

@@ -1,5 +1,6 @@
 # Rows through all layers.  Rows do not depend on each other, so each thread takes its own rows the
-# whole way, in blocks whose activations stay in its cache.
+# whole way, in blocks whose activations stay in its cache; only where there are less than a few rows
+# for each do they share out the weights.
 
 cdef double INFINITY_ = float("inf")
 cdef ptrdiff_t BLOCK_BYTES = 384 * 1024  # of the widest activations of a row block
@@ -28,10 +29,39 @@ cdef struct Forward:
     int threads
     bint bad               # there was NaN or infinity
     int64_t hits[MAX_THREADS]
+    fastnn_barrier barrier
 
 
 cdef ptrdiff_t forward_buffer_bytes(const Network *net, ptrdiff_t rows) noexcept nogil:
     return net.widest * net.K.nr * rows * net.K.itemsize
+
+
+cdef bint pack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x) noexcept nogil:
+    """Rows [first, first + rows) of X into x; False, and f.bad, if they are to be finite and not."""
+    cdef const kernels *K = f.net.K
+    cdef ptrdiff_t n_in = f.net.layers[0].n_in, r
+    cdef const char *X = f.X + first * f.X_stride * K.itemsize
+    if f.check:
+        for r in range(rows):
+            if not K.all_finite(X + r * f.X_stride * K.itemsize, n_in):
+                f.bad = True
+                return False
+    K.pack(x, rows * K.nr, X, f.X_stride, NULL, rows, n_in)
+    return True
+
+
+cdef inline void dense_panels(const Network *net, const Layer *layer, int activation, const char *x,
+                              char *y, ptrdiff_t rows, ptrdiff_t first,
+                              ptrdiff_t last) noexcept nogil:
+    """Panels [first, last) of the layer's outputs y for its inputs x."""
+    cdef const kernels *K = net.K
+    cdef ptrdiff_t stride = rows * K.nr
+    K.dense(y, stride, x, stride, at(net, net.params, layer.weight),
+            at(net, net.params, layer.bias), 0 if activation == RELU else -INFINITY_,
+            rows, layer.n_in, layer.n_out, first, last)
+    if activation != RELU and activation != IDENTITY:
+        K.activate(activation, layer.parameter, y + first * stride * K.itemsize, NULL, stride, rows,
+                   min(layer.n_out, last * K.nr) - first * K.nr)
 
 
 cdef void forward_rows(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x, char *y,
@@ -39,26 +69,17 @@ cdef void forward_rows(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x, cha
     """Rows [first, first + rows) through the net, x and y being buffers of panels."""
     cdef const Network *net = f.net
     cdef const kernels *K = net.K
-    cdef ptrdiff_t stride = rows * K.nr, r
+    cdef ptrdiff_t stride = rows * K.nr
     cdef Layer *layer = net.layers
-    cdef const char *X = f.X + first * f.X_stride * K.itemsize
     cdef bint with_loss = f.row_loss != NULL
     cdef loss_target target
     cdef int i, activation
-    if f.check:
-        for r in range(rows):
-            if not K.all_finite(X + r * f.X_stride * K.itemsize, layer.n_in):
-                f.bad = True
-                return
-    K.pack(x, stride, X, f.X_stride, NULL, rows, layer.n_in)
+    if not pack_checked(f, first, rows, x):
+        return
     for i in range(net.n_layers):
         layer = &net.layers[i]
         activation = layer.inner if with_loss else layer.activation
-        K.dense(y, stride, x, stride, at(net, net.params, layer.weight),
-                at(net, net.params, layer.bias), 0 if activation == RELU else -INFINITY_,
-                rows, layer.n_in, layer.n_out, 0, layer.out_panels)
-        if activation != RELU and activation != IDENTITY:
-            K.activate(activation, layer.parameter, y, NULL, stride, rows, layer.n_out)
+        dense_panels(net, layer, activation, x, y, rows, 0, layer.out_panels)
         x, y = y, x
     if with_loss:
         target.labels = f.labels + first if f.labels else NULL
@@ -91,9 +112,45 @@ cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
         blocks -= 1
 
 
+cdef inline bint takes_panels(const Forward *f) noexcept nogil:
+    """Whether rows are too few to share, so that the threads share each layer's panels instead."""
+    return f.threads > 1 and f.n < 4 * f.threads and f.row_loss == NULL
+
+
+cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
+    """The panels of one thread of a team, layer by layer, in the buffers of the first."""
+    cdef const Network *net = f.net
+    cdef char *x = f.buffers
+    cdef char *y = x + f.buffer_bytes
+    cdef Layer *layer = net.layers
+    cdef int i, activation
+    cdef bint whole
+    if thread == 0:
+        pack_checked(f, 0, f.n, x)
+    fastnn_wait(&f.barrier, team)
+    if f.bad:
+        return
+    for i in range(net.n_layers):
+        layer = &net.layers[i]
+        activation = layer.activation
+        whole = activation == SOFTMAX  # which couples all columns of a row
+        dense_panels(net, layer, IDENTITY if whole else activation, x, y, f.n,
+                     layer.out_panels * thread // team, layer.out_panels * (thread + 1) // team)
+        fastnn_wait(&f.barrier, team)
+        if whole and thread == 0:
+            net.K.activate(activation, layer.parameter, y, NULL, f.n * net.K.nr, f.n, layer.n_out)
+        x, y = y, x
+    if thread == 0:
+        net.K.unpack(f.out, layer.n_out, x, f.n * net.K.nr, f.n, layer.n_out)
+
+
 cdef void forward(Forward *f) noexcept nogil:
     if f.threads == 1:
         forward_share(f, 0, 1)
+    elif takes_panels(f):
+        memset(&f.barrier, 0, sizeof(fastnn_barrier))
+        with parallel(num_threads=f.threads):
+            panels_share(f, threadid(), fastnn_team_size())
     else:
         with parallel(num_threads=f.threads):
             forward_share(f, threadid(), fastnn_team_size())

@@ -13,7 +13,14 @@ cdef struct Layer:
     bint keeps_slope       # the derivative is kept from the way forward
     ptrdiff_t weight, bias  # offsets of W (n_in, n_out) and b (n_out) in the parameters
     ptrdiff_t transposed   # offset of W' (n_out, n_in), for all layers but the first
-    ptrdiff_t first_block  # number of the layer's first block of W
+
+
+cdef struct Block:
+    # rows [p nr, p nr + rows) of panel j of a layer's W; p == 0 brings the panel's biases along
+    Layer *layer
+    ptrdiff_t j, p, rows, cols
+    ptrdiff_t weight, bias  # offsets in the parameters
+    double begin            # the cost of all blocks before this one
 
 
 cdef struct Network:
@@ -25,7 +32,9 @@ cdef struct Network:
     uint64_t seed
     ptrdiff_t n_params     # with padding
     ptrdiff_t n_transposed
+    Block *blocks          # all weights
     ptrdiff_t n_blocks
+    double cost            # of all blocks
     ptrdiff_t widest       # panels of the widest layer, input included
     double flop            # of one row forward
     bint penalized
@@ -47,20 +56,59 @@ cdef inline bint derivative_needs_input(int activation) noexcept nogil:
     return activation == GELU or activation == SILU
 
 
+# Blocks of that many panels of one layer are listed row by row: the panels' gradients d stay in the
+# cache while the layer's input goes by once.
+cdef enum:
+    PANELS_ABREAST = 4
+
+
+cdef void list_blocks(Network *net) noexcept nogil:
+    cdef int i
+    cdef ptrdiff_t group, j, p, nr = net.K.nr
+    cdef Layer *layer
+    cdef Block *block = net.blocks
+    for i in range(net.n_layers):
+        layer = &net.layers[i]
+        for group in range(panels(layer.out_panels, PANELS_ABREAST)):
+            for p in range(layer.in_panels):
+                for j in range(group * PANELS_ABREAST,
+                               min((group + 1) * PANELS_ABREAST, layer.out_panels)):
+                    block.layer = layer
+                    block.j = j
+                    block.p = p
+                    block.rows = min(nr, layer.n_in - p * nr)
+                    block.cols = min(nr, layer.n_out - j * nr)
+                    block.weight = layer.weight + (j * layer.n_in + p * nr) * nr
+                    block.bias = layer.bias + j * nr
+                    block.begin = net.cost
+                    # a narrow panel takes less time than a full one, but not in proportion
+                    net.cost += <double>block.rows * <double>(block.cols + nr // 4)
+                    block += 1
+
+
+cdef ptrdiff_t first_block(const Network *net, int thread, int team) noexcept nogil:
+    """Where the blocks of one thread of a team begin: a run of the list, of equal cost for all."""
+    cdef double begin = net.cost * thread / team
+    cdef ptrdiff_t low = 0, high = net.n_blocks, middle
+    while low < high:
+        middle = (low + high) // 2
+        if net.blocks[middle].begin < begin:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
 cdef void refresh_transposed(const Network *net) noexcept nogil:
     """W' from W, for all layers that pass a gradient on."""
-    cdef int i
-    cdef ptrdiff_t j, p
-    for i in range(1, net.n_layers):
-        for j in range(net.layers[i].out_panels):
-            for p in range(net.layers[i].in_panels):
-                transpose_block(net, &net.layers[i], j, p)
+    cdef ptrdiff_t i
+    for i in range(net.n_blocks):
+        transpose_block(net, &net.blocks[i])
 
 
-cdef inline void transpose_block(const Network *net, const Layer *layer, ptrdiff_t j,
-                                 ptrdiff_t p) noexcept nogil:
+cdef inline void transpose_block(const Network *net, const Block *k) noexcept nogil:
     cdef ptrdiff_t nr = net.K.nr
-    net.K.transpose(
-        at(net, net.transposed, layer.transposed + (p * layer.n_out + j * nr) * nr),
-        at(net, net.params, layer.weight + (j * layer.n_in + p * nr) * nr),
-        min(nr, layer.n_in - p * nr), min(nr, layer.n_out - j * nr))
+    if k.layer.transposed >= 0:
+        net.K.transpose(
+            at(net, net.transposed, k.layer.transposed + (k.p * k.layer.n_out + k.j * nr) * nr),
+            at(net, net.params, k.weight), k.rows, k.cols)

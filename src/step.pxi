@@ -46,6 +46,13 @@ cdef struct Steps:
     double *block_penalty
     char *scratch          # a block of gradients for each thread
     int64_t thread_hits[MAX_THREADS]
+    fastnn_barrier barrier
+
+
+cdef ptrdiff_t without_collisions(const Network *net, ptrdiff_t rows) noexcept nogil:
+    """At least `rows`, as the distance of panels: those of a block of rows are to lie side by side
+    in the cache, and not all in the same sets, as at a distance of 128 KB they would."""
+    return rows if rows <= 512 else rows + ((block_rows(net) - rows) & 127)
 
 
 cdef struct Batch:
@@ -190,28 +197,6 @@ cdef void rows_phase(Steps *s, const Batch *b, int thread, int team) noexcept no
         blocks -= 1
 
 
-cdef struct Block:
-    # a block of weights: rows [p nr, p nr + rows) of panel j; p == 0 brings the panel's biases along
-    Layer *layer
-    ptrdiff_t number, j, p, rows, cols
-    ptrdiff_t weight, bias
-
-
-cdef inline Block the_block(const Network *net, Layer *layer, ptrdiff_t j,
-                            ptrdiff_t p) noexcept nogil:
-    cdef Block k
-    cdef ptrdiff_t nr = net.K.nr
-    k.layer = layer
-    k.number = layer.first_block + j * layer.in_panels + p
-    k.j = j
-    k.p = p
-    k.rows = min(nr, layer.n_in - p * nr)
-    k.cols = min(nr, layer.n_out - j * nr)
-    k.weight = layer.weight + (j * layer.n_in + p * nr) * nr
-    k.bias = layer.bias + j * nr
-    return k
-
-
 cdef inline void update_part(const Network *net, const optimizer_step *step, double l1, double l2,
                              ptrdiff_t offset, const char *g, ptrdiff_t rows,
                              ptrdiff_t cols) noexcept nogil:
@@ -223,71 +208,81 @@ cdef inline void update_part(const Network *net, const optimizer_step *step, dou
 cdef void update_block(const Network *net, const optimizer_step *step, const Block *k,
                        const char *g, const char *bias_g, double l1, double l2) noexcept nogil:
     update_part(net, step, l1, l2, k.weight, g, k.rows, k.cols)
-    if k.layer.transposed >= 0:
-        transpose_block(net, k.layer, k.j, k.p)
+    transpose_block(net, k)
     if k.p == 0 and k.layer.use_bias:
         update_part(net, step, 0, 0, k.bias, bias_g, 1, k.cols)
 
 
+cdef inline void prefetch_part(const Network *net, const optimizer_step *step,
+                               const Block *k) noexcept nogil:
+    """Ask for what `update_block` writes: another processor read the weights last."""
+    cdef int i
+    net.K.prefetch_panel(at(net, net.params, k.weight), k.rows, k.cols)
+    for i in range(step.slots):
+        net.K.prefetch_panel(at(net, net.state[i], k.weight), k.rows, k.cols)
+
+
 cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, int thread,
-                         const Block *k) noexcept nogil:
+                         ptrdiff_t number) noexcept nogil:
     cdef Network *net = s.net
     cdef const kernels *K = net.K
-    cdef Layer *layer = k.layer
+    cdef const Block *k = &net.blocks[number]
+    cdef const Layer *layer = k.layer
     cdef int i = <int>(layer - net.layers)
     cdef ptrdiff_t panel = s.capacity * K.nr * K.itemsize
     cdef char *x = s.x[i] + k.p * panel
     cdef char *d = s.d[i] + k.j * panel
-    cdef bint keep = s.mode != TRAIN
-    cdef char *g = s.scratch + thread * (K.nr + 1) * K.nr * K.itemsize
-    cdef char *bias_g = g + K.nr * K.nr * K.itemsize
-    if keep:
+    cdef char *g
+    cdef char *bias_g
+    if s.mode == TRAIN:
+        g = s.scratch + thread * (K.nr + 1) * K.nr * K.itemsize
+        bias_g = g + K.nr * K.nr * K.itemsize
+        prefetch_part(net, step, k)
+    else:
         g = at(net, net.grads, k.weight)
         bias_g = at(net, net.grads, k.bias)
     K.weight_gradient(g, x, d, b.rows, k.rows, k.cols)
     if k.p == 0 and layer.use_bias:
         K.bias_gradient(bias_g, d, b.rows, k.cols)
     if net.penalized:
-        s.block_penalty[k.number] = K.penalty(
-            layer.l1, layer.l2, g if keep else NULL, at(net, net.params, k.weight), k.rows, k.cols)
+        s.block_penalty[number] = K.penalty(
+            layer.l1, layer.l2, NULL if s.mode == TRAIN else g, at(net, net.params, k.weight),
+            k.rows, k.cols)
     if s.mode == TRAIN:
         update_block(net, step, k, g, bias_g, layer.l1, layer.l2)
     elif s.mode == TRAIN_CLIPPED:
-        s.block_value[k.number] = K.sum_of_squares(g, k.rows, k.cols)
+        s.block_value[number] = K.sum_of_squares(g, k.rows, k.cols)
         if k.p == 0 and layer.use_bias:
-            s.block_value[k.number] += K.sum_of_squares(bias_g, 1, k.cols)
+            s.block_value[number] += K.sum_of_squares(bias_g, 1, k.cols)
 
 
 cdef void blocks_phase(Steps *s, const Batch *b, const optimizer_step *step, int thread, int team,
                        bint update) noexcept nogil:
-    """The blocks of one thread: a run of the list of all blocks, cut by their weights' number."""
+    """The blocks of one thread; every other step from the last to the first, which are then still
+    in the cache."""
     cdef Network *net = s.net
-    cdef double total = 0, begin, end, done = 0
-    cdef int i
-    cdef ptrdiff_t j, p
-    cdef Layer *layer
-    cdef Block k
-    for i in range(net.n_layers):
-        total += <double>net.layers[i].n_in * net.layers[i].out_panels
-    begin = total * thread / team
-    end = total * (thread + 1) / team
-    for i in range(net.n_layers):
-        layer = &net.layers[i]
-        if done + <double>layer.n_in * layer.out_panels <= begin:
-            done += <double>layer.n_in * layer.out_panels
-            continue
-        for j in range(layer.out_panels):
-            for p in range(layer.in_panels):
-                k = the_block(net, layer, j, p)
-                if done >= end:
-                    return
-                if done >= begin:
-                    if update:
-                        update_block(net, step, &k, at(net, net.grads, k.weight),
-                                     at(net, net.grads, k.bias), 0, 0)
-                    else:
-                        gradient_block(s, b, step, thread, &k)
-                done += k.rows
+    cdef ptrdiff_t first = first_block(net, thread, team), last = first_block(net, thread + 1, team)
+    cdef ptrdiff_t i, number
+    cdef const Block *k
+    for i in range(last - first):
+        number = last - 1 - i if b.step & 1 else first + i
+        if update:
+            k = &net.blocks[number]
+            update_block(net, step, k, at(net, net.grads, k.weight), at(net, net.grads, k.bias),
+                         0, 0)
+        else:
+            gradient_block(s, b, step, thread, number)
+            prefetch_rows(s, b.index + 1, thread, team, i, last - first)
+
+
+cdef inline void prefetch_rows(const Steps *s, ptrdiff_t index, int thread, int team,
+                               ptrdiff_t part, ptrdiff_t parts) noexcept nogil:
+    """Ask for a part of the rows that this thread takes of batch `index`."""
+    cdef ptrdiff_t begin = index * s.batch, rows = min(s.batch, s.n - begin), r, row
+    cdef ptrdiff_t first = rows * thread // team, mine = rows * (thread + 1) // team - first
+    for r in range(begin + first + mine * part // parts, begin + first + mine * (part + 1) // parts):
+        row = s.order[r] if s.order else r
+        s.net.K.prefetch_row(s.X + row * s.X_stride * s.net.K.itemsize, s.net.layers[0].n_in)
 
 
 cdef double power(double base, int64_t exponent) noexcept nogil:
@@ -345,12 +340,12 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
         step = the_step(s, i)
         rows_phase(s, &b, thread, team)
         if team > 1:
-            fastnn_barrier()
+            fastnn_wait(&s.barrier, team)
         if thread == 0:
             finish_loss(s, &b, team)
         blocks_phase(s, &b, &step, thread, team, False)
         if team > 1:
-            fastnn_barrier()
+            fastnn_wait(&s.barrier, team)
         if thread == 0 and s.net.penalized:
             add_penalty(s, &b)
         if s.mode == TRAIN_CLIPPED:
@@ -361,7 +356,7 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
             step.grad_scale = min(1.0, s.clip_norm / (norm + 1e-6))
             blocks_phase(s, &b, &step, thread, team, True)
             if team > 1:
-                fastnn_barrier()
+                fastnn_wait(&s.barrier, team)
 
 
 cdef void run_steps(Steps *s, ptrdiff_t first, ptrdiff_t last) noexcept nogil:

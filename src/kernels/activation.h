@@ -42,7 +42,7 @@ static void NAME(softmax)(REAL *z, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t c
         PANELS_OF(cols, p, width)
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
                 top = vmax(top, select(first_lanes(width - c), LOAD(z + p * stride + r * NR + c), top));
-        const vec shift = splat(max_lanes(top));
+        const vec shift = max_lanes(top);
         PANELS_OF(cols, p, width)
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
                 REAL *at = z + p * stride + r * NR + c;
@@ -50,7 +50,7 @@ static void NAME(softmax)(REAL *z, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t c
                 STORE(at, e);
                 sum += e;
             }
-        const vec total = splat(sum_lanes(sum));
+        const vec total = sum_lanes(sum);
         PANELS_OF(cols, p, width)
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
                 REAL *at = z + p * stride + r * NR + c;
@@ -70,7 +70,7 @@ static void NAME(softmax_backward)(REAL *d, const REAL *h, ptrdiff_t stride, ptr
                 const ptrdiff_t at = p * stride + r * NR + c;
                 dot += (vec)(first_lanes(width - c) & (ivec)(LOAD(d + at) * LOAD(h + at)));
             }
-        const vec total = splat(sum_lanes(dot));
+        const vec total = sum_lanes(dot);
         PANELS_OF(cols, p, width)
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
                 const ptrdiff_t at = p * stride + r * NR + c;

@@ -1,5 +1,5 @@
-/* The micro-kernels: a tile of at most MR rows and one or two vectors stays in
- * registers while k runs.  Accumulators are named scalars, since GCC keeps an
+/* The micro-kernels: a tile of at most MR rows and one or two vectors (or half of one: nv = 0)
+ * stays in registers while k runs.  Accumulators are named scalars, since GCC keeps an
  * array of them in memory.  Each output is bias + a_0 w_0 + a_1 w_1 + ... in
  * that order for every tile shape, so no element depends on how a matrix was
  * cut into tiles. */
@@ -7,54 +7,67 @@
 #define ROWS(DO) \
     DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
 
-#define START(i)                \
-    vec c##i##0 = first;        \
-    vec c##i##1 = second;
-#define FINISH(i)                                        \
-    if (mr > i) {                                        \
-        STORE(c + i * NR, vmax(low, c##i##0));           \
-        if (nv > 1)                                      \
+static const REAL NAME(zeros)[4 * NR] __attribute__((aligned(VECTOR_BYTES)));
+
+#define START(i)                                                        \
+    vec c##i##0 = LOAD(start + i * step);                               \
+    vec c##i##1 = nv > 1 ? LOAD(start + i * step + LANES) : c##i##0;    \
+    hvec h##i = LOAD_HALF(start + i * step);
+#define FINISH(i)                                          \
+    if (mr > i) {                                          \
+        if (nv == 0)                                       \
+            c##i##0 = NAME(widened)(h##i);                 \
+        STORE(c + i * NR, vmax(low, c##i##0));             \
+        if (nv > 1)                                        \
             STORE(c + i * NR + LANES, vmax(low, c##i##1)); \
+    }
+/* c_i += x * w for each row's x, over nv vectors from w on */
+#define ACCUMULATE(i, x_)                           \
+    if (mr > i) {                                   \
+        if (nv == 0) {                              \
+            h##i += x_ * half0;                     \
+        } else {                                    \
+            const vec x = splat(x_);                \
+            c##i##0 += x * w0;                      \
+            if (nv > 1)                             \
+                c##i##1 += x * w1;                  \
+        }                                           \
     }
 
 /* C (mr, nv vectors) = max(low, bias + A (mr, n) W (n, nv vectors)); A's panels a_stride apart. */
 INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, ptrdiff_t a_stride,
                            const REAL *w, const REAL *bias, REAL floor, ptrdiff_t n)
 {
-    const vec low = splat(floor), first = LOAD(bias), second = LOAD(bias + LANES);
+    const vec low = splat(floor);
+    const REAL *start = bias;
+    const ptrdiff_t step = 0;
     ROWS(START)
     for (; n > 0; n -= NR, a += a_stride) {
         const ptrdiff_t width = n < NR ? n : NR;
         for (ptrdiff_t k = 0; k < width; k++, w += NR) {
             const vec w0 = LOAD(w), w1 = nv > 1 ? LOAD(w + LANES) : w0;
-#define ROW_STEP(i)                          \
-    if (mr > i) {                            \
-        const vec x = splat(a[i * NR + k]);  \
-        c##i##0 += x * w0;                   \
-        if (nv > 1)                          \
-            c##i##1 += x * w1;               \
-    }
+            const hvec half0 = LOAD_HALF(w);
+            (void)half0;
+#define ROW_STEP(i) ACCUMULATE(i, a[i * NR + k])
             ROWS(ROW_STEP)
         }
     }
     ROWS(FINISH)
 }
 
-/* C (mr, nv vectors) = A' D over `rows` rows of two panels. */
+/* C (mr, nv vectors) += A' D over `rows` rows of two panels; C starts as zero if `fresh`. */
 INLINE void NAME(column_tile)(const int mr, const int nv, REAL *c, const REAL *a, const REAL *d,
-                              ptrdiff_t rows)
+                              ptrdiff_t rows, int fresh)
 {
-    const vec low = splat(-INFINITE), first = {0}, second = {0};
+    const vec low = splat(-INFINITE);
+    const REAL *start = fresh ? NAME(zeros) : c;
+    const ptrdiff_t step = fresh ? 0 : NR;
     ROWS(START)
     for (ptrdiff_t k = 0; k < rows; k++, a += NR, d += NR) {
-        const vec d0 = LOAD(d), d1 = nv > 1 ? LOAD(d + LANES) : d0;
-#define COLUMN_STEP(i)              \
-    if (mr > i) {                   \
-        const vec x = splat(a[i]);  \
-        c##i##0 += x * d0;          \
-        if (nv > 1)                 \
-            c##i##1 += x * d1;      \
-    }
+        const vec w0 = LOAD(d), w1 = nv > 1 ? LOAD(d + LANES) : w0;
+        const hvec half0 = LOAD_HALF(d);
+        (void)half0;
+#define COLUMN_STEP(i) ACCUMULATE(i, a[i])
         ROWS(COLUMN_STEP)
     }
     ROWS(FINISH)
@@ -100,7 +113,7 @@ INLINE void NAME(wide_tile)(const int panels, const int nv, REAL *c, ptrdiff_t c
 
 typedef void NAME(row_tile_fn)(REAL *, const REAL *, ptrdiff_t, const REAL *, const REAL *, REAL,
                                ptrdiff_t);
-typedef void NAME(column_tile_fn)(REAL *, const REAL *, const REAL *, ptrdiff_t);
+typedef void NAME(column_tile_fn)(REAL *, const REAL *, const REAL *, ptrdiff_t, int);
 typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, const REAL *, ptrdiff_t,
                                 const REAL *, REAL, ptrdiff_t);
 
@@ -111,9 +124,9 @@ typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, cons
         NAME(row_tile)(mr, nv, c, a, as, w, b, low, n);                                           \
     }                                                                                             \
     static __attribute__((noinline)) void NAME(column_tile_##mr##x##nv)(                          \
-        REAL *c, const REAL *a, const REAL *d, ptrdiff_t rows)                                    \
+        REAL *c, const REAL *a, const REAL *d, ptrdiff_t rows, int fresh)                         \
     {                                                                                             \
-        NAME(column_tile)(mr, nv, c, a, d, rows);                                                 \
+        NAME(column_tile)(mr, nv, c, a, d, rows, fresh);                                          \
     }
 #define DEFINE_WIDE(panels, nv)                                                                   \
     static __attribute__((noinline)) void NAME(wide_tile_##panels##x##nv)(                        \
@@ -122,11 +135,19 @@ typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, cons
     {                                                                                             \
         NAME(wide_tile)(panels, nv, c, cs, a, as, w, ws, b, low, n);                              \
     }
-#define DEFINE_BOTH(mr) DEFINE_TILES(mr, 1) DEFINE_TILES(mr, 2)
-#define TILE_TABLE(kind, mr) {NAME(kind##_tile_##mr##x1), NAME(kind##_tile_##mr##x2)},
-#define ROW_ENTRY(mr) TILE_TABLE(row, mr)
-#define COLUMN_ENTRY(mr) TILE_TABLE(column, mr)
-#define WIDE_ENTRY(mr) TILE_TABLE(wide, mr)
+#ifdef HALF_TILES
+#define DEFINE_ALL(mr) DEFINE_TILES(mr, 0) DEFINE_TILES(mr, 1) DEFINE_TILES(mr, 2)
+#define NARROWEST 0
+#else
+#define DEFINE_ALL(mr) DEFINE_TILES(mr, 1) DEFINE_TILES(mr, 2)
+#define NARROWEST 1
+#endif
+#define ENTRY_(kind, mr, narrowest) \
+    {NAME(kind##_tile_##mr##x##narrowest), NAME(kind##_tile_##mr##x1), NAME(kind##_tile_##mr##x2)},
+#define ENTRY(kind, mr, narrowest) ENTRY_(kind, mr, narrowest)
+#define ROW_ENTRY(mr) ENTRY(row, mr, NARROWEST)
+#define COLUMN_ENTRY(mr) ENTRY(column, mr, NARROWEST)
+#define WIDE_ENTRY(panels) ENTRY(wide, panels, 1)
 #define DEFINE_WIDE_BOTH(panels) DEFINE_WIDE(panels, 1) DEFINE_WIDE(panels, 2)
 
 #if MR == 14
@@ -142,11 +163,11 @@ typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, cons
 #endif
 #define WIDTHS(DO) DO(1) DO(2) DO(3) DO(4)
 
-TILE_HEIGHTS(DEFINE_BOTH)
+TILE_HEIGHTS(DEFINE_ALL)
 WIDTHS(DEFINE_WIDE_BOTH)
-static NAME(row_tile_fn) *const NAME(row_tiles)[MR][2] = {TILE_HEIGHTS(ROW_ENTRY)};
-static NAME(column_tile_fn) *const NAME(column_tiles)[MR][2] = {TILE_HEIGHTS(COLUMN_ENTRY)};
-static NAME(wide_tile_fn) *const NAME(wide_tiles)[4][2] = {WIDTHS(WIDE_ENTRY)};
+static NAME(row_tile_fn) *const NAME(row_tiles)[MR][3] = {TILE_HEIGHTS(ROW_ENTRY)};
+static NAME(column_tile_fn) *const NAME(column_tiles)[MR][3] = {TILE_HEIGHTS(COLUMN_ENTRY)};
+static NAME(wide_tile_fn) *const NAME(wide_tiles)[4][3] = {WIDTHS(WIDE_ENTRY)};
 
 /* Vectors in use in the panel that starts at column `col`. */
 INLINE int NAME(panel_vectors)(ptrdiff_t col, ptrdiff_t cols)
@@ -154,6 +175,13 @@ INLINE int NAME(panel_vectors)(ptrdiff_t col, ptrdiff_t cols)
     return cols - col > LANES ? 2 : 1;
 }
 #define panel_vectors NAME(panel_vectors)
+
+/* The same as tiles count: 0 for up to half a vector. */
+INLINE int NAME(tile_vectors)(ptrdiff_t col, ptrdiff_t cols)
+{
+    return cols - col <= LANES / 2 ? 0 : panel_vectors(col, cols);
+}
+#define tile_vectors NAME(tile_vectors)
 
 /* Rows are cut into as few tiles as MR allows, all within one row of the same height. */
 #define FOR_TILES(start, height, rows)                                                      \
@@ -165,16 +193,15 @@ static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t 
                         const void *w_, const void *bias_, double floor, ptrdiff_t rows,
                         ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last)
 {
-    static const REAL zeros[4 * NR] __attribute__((aligned(VECTOR_BYTES)));
     const ptrdiff_t w_stride = n_in * NR, bias_step = bias_ ? NR : 0;
     REAL *c = (REAL *)c_ + first * c_stride;
     const REAL *a = a_, *w = (const REAL *)w_ + first * w_stride;
-    const REAL *bias = bias_ ? (const REAL *)bias_ + first * NR : zeros;
+    const REAL *bias = bias_ ? (const REAL *)bias_ + first * NR : NAME(zeros);
     if (rows == 1) {
         for (ptrdiff_t j = first, n; j < last; j += n) {
             n = last - j < 4 ? last - j : 4;
-            const int nv = panel_vectors((j + n - 1) * NR, n_out);
-            NAME(wide_tiles)[n - 1][nv - 1](c, c_stride, a, a_stride, w, w_stride, bias, (REAL)floor, n_in);
+            const int nv = tile_vectors((j + n - 1) * NR, n_out);
+            NAME(wide_tiles)[n - 1][nv](c, c_stride, a, a_stride, w, w_stride, bias, (REAL)floor, n_in);
             c += n * c_stride;
             w += n * w_stride;
             bias += n * bias_step;
@@ -182,18 +209,25 @@ static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t 
         return;
     }
     for (ptrdiff_t j = first; j < last; j++, c += c_stride, w += w_stride, bias += bias_step) {
-        const int nv = panel_vectors(j * NR, n_out);
+        const int nv = tile_vectors(j * NR, n_out);
         FOR_TILES (r, height, rows)
-            NAME(row_tiles)[height - 1][nv - 1](c + r * NR, a + r * NR, a_stride, w, bias, (REAL)floor, n_in);
+            NAME(row_tiles)[height - 1][nv](c + r * NR, a + r * NR, a_stride, w, bias, (REAL)floor, n_in);
     }
 }
+
+/* Rows whose part of two panels stays in L1 while all tiles of a block go over it. */
+#define GRADIENT_ROWS (12288 / (NR * (ptrdiff_t)sizeof(REAL)))
 
 static void NAME(weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
                                   ptrdiff_t n_in, ptrdiff_t cols)
 {
-    const int nv = panel_vectors(0, cols);
-    FOR_TILES (i, height, n_in)
-        NAME(column_tiles)[height - 1][nv - 1]((REAL *)g + i * NR, (const REAL *)a + i, d, rows);
+    const int nv = tile_vectors(0, cols);
+    for (ptrdiff_t first = 0; first < rows; first += GRADIENT_ROWS) {
+        const ptrdiff_t take = rows - first < GRADIENT_ROWS ? rows - first : GRADIENT_ROWS;
+        FOR_TILES (i, height, n_in)
+            NAME(column_tiles)[height - 1][nv]((REAL *)g + i * NR, (const REAL *)a + first * NR + i,
+                                               (const REAL *)d + first * NR, take, first == 0);
+    }
 }
 
 static void NAME(bias_gradient)(void *g_, const void *d_, ptrdiff_t rows, ptrdiff_t cols)
@@ -225,8 +259,7 @@ static double NAME(multiply_add)(ptrdiff_t n)
 #define CHAIN_STEP(i) c##i = c##i * x + y;
 #define CHAIN_SUM(i) sum += c##i;
     CHAINS(CHAIN_START)
-    const vec x = splat((REAL)0.5);
-    const vec y = splat(1);
+    const vec x = splat(1 / (REAL)(n + 1)), y = splat(1); /* unknown, or chains would fold */
     vec sum = {0};
     for (ptrdiff_t k = 0; k < n; k++) {
         CHAINS(CHAIN_STEP)

@@ -102,6 +102,9 @@ typedef struct {
 
     /* g += l1 sign(w) + 2 l2 w; returns l1 sum|w| + l2 sum w^2. */
     double (*penalty)(double l1, double l2, void *g, const void *w, ptrdiff_t rows, ptrdiff_t cols);
+    /* Ask for a row of a row-major matrix, and for rows of a panel that are to be written soon. */
+    void (*prefetch_row)(const void *row, ptrdiff_t cols);
+    void (*prefetch_panel)(const void *panel, ptrdiff_t rows, ptrdiff_t cols);
     double (*sum_of_squares)(const void *x, ptrdiff_t rows, ptrdiff_t cols);
     int (*all_finite)(const void *x, ptrdiff_t n);
     /* y = f(x), for tests and benchmarks of the vector math. */

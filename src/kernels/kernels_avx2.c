@@ -6,9 +6,9 @@
 #include "kernels.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,bmi,bmi2,prfchw"))), apply_to = function)
 #else
-#pragma GCC target("avx2,fma,bmi,bmi2")
+#pragma GCC target("avx2,fma,bmi,bmi2,prfchw")
 #endif
 
 #define ISA "avx2"
@@ -19,6 +19,8 @@
 #define VECTOR_MAX_f64(a, b) ((vec)_mm256_max_pd(a, b))
 #define VECTOR_SQRT_f32(x) ((vec)_mm256_sqrt_ps(x))
 #define VECTOR_SQRT_f64(x) ((vec)_mm256_sqrt_pd(x))
+#define VECTOR_ANY_f32(mask) (_mm256_movemask_ps((__m256)(mask)) != 0)
+#define VECTOR_ANY_f64(mask) VECTOR_ANY_f32(mask)
 
 #include "both.h"
 

@@ -6,9 +6,9 @@
 #include "kernels.h"
 
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi,bmi2"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi,bmi2,prfchw"))), apply_to = function)
 #else
-#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi,bmi2")
+#pragma GCC target("avx512f,avx512vl,avx512dq,avx512bw,avx2,fma,bmi,bmi2,prfchw")
 #endif
 
 #define ISA "avx512"
@@ -19,6 +19,10 @@
 #define VECTOR_MAX_f64(a, b) ((vec)_mm512_max_pd(a, b))
 #define VECTOR_SQRT_f32(x) ((vec)_mm512_sqrt_ps(x))
 #define VECTOR_SQRT_f64(x) ((vec)_mm512_sqrt_pd(x))
+#define VECTOR_ANY_f32(mask) (_mm512_test_epi32_mask((__m512i)(mask), (__m512i)(mask)) != 0)
+#define VECTOR_ANY_f64(mask) VECTOR_ANY_f32(mask)
+/* Half vectors for the last columns of a matrix: they take half the time on some processors. */
+#define HALF_TILES 1
 
 #include "both.h"
 

@@ -37,12 +37,14 @@ INLINE vec NAME(target_at)(const NAME(target) *t, ptrdiff_t r, ptrdiff_t panel, 
     return (vec)(hit & (ivec)splat(1));
 }
 
+#define OUTPUT(o, stride, r, col) ((o)[(col) / NR * (stride) + (r) * NR + (col) % NR])
+
 /* Whether the first maximum of the outputs is where the target's is. */
 static int64_t NAME(class_hit)(const REAL *o, ptrdiff_t stride, const NAME(target) *t, ptrdiff_t r,
                                ptrdiff_t cols)
 {
     if (!t->dense) {
-        const REAL own = o[t->labels[r] / NR * stride + r * NR + t->labels[r] % NR];
+        const REAL own = OUTPUT(o, stride, r, t->labels[r]);
         const vec top = splat(own);
         ivec beaten = {0};
         PANELS_OF(cols, p, width)
@@ -52,20 +54,50 @@ static int64_t NAME(class_hit)(const REAL *o, ptrdiff_t stride, const NAME(targe
                     NAME(lane_numbers)() + (INTEGER)(p * NR + c) < (ivec){0} + (INTEGER)t->labels[r];
                 beaten |= first_lanes(width - c) & ((ivec)(x > top) | (before & (ivec)(x == top)));
             }
-        for (int i = 0; i < LANES; i++)
-            if (beaten[i])
-                return 0;
-        return own == own;
+        return own == own && !any_lane(beaten);
     }
     ptrdiff_t best = 0, wanted = 0;
-#define AT(x, s, j) ((x)[(j) / NR * (s) + r * NR + (j) % NR])
     for (ptrdiff_t j = 1; j < cols; j++) {
-        if (AT(o, stride, j) > AT(o, stride, best))
+        if (OUTPUT(o, stride, r, j) > OUTPUT(o, stride, r, best))
             best = j;
-        if (AT(t->dense, t->dense_stride, j) > AT(t->dense, t->dense_stride, wanted))
+        if (OUTPUT(t->dense, t->dense_stride, r, j) > OUTPUT(t->dense, t->dense_stride, r, wanted))
             wanted = j;
     }
     return best == wanted;
+}
+
+/* The sums of one row that the cross entropy of its softmax is made of, o shifted by its maximum:
+ * e = exp(o), into d if given, its sum, that of the target, and target times o. */
+typedef struct {
+    REAL exponentials, target, dot;
+} NAME(row_sums);
+
+INLINE NAME(row_sums) NAME(sum_row)(REAL *d, const REAL *o, ptrdiff_t stride, const NAME(target) *t,
+                                    ptrdiff_t r, ptrdiff_t cols)
+{
+    vec top = splat(-INFINITE), sum = {0}, target_sum = {0}, dot = {0};
+    PANELS_OF(cols, p, width)
+        for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
+            top = vmax(top, select(first_lanes(width - c), LOAD(o + p * stride + r * NR + c), top));
+    const vec shift = max_lanes(top);
+    PANELS_OF(cols, p, width)
+        for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
+            const ptrdiff_t at = p * stride + r * NR + c;
+            const ivec valid = first_lanes(width - c);
+            const vec x = LOAD(o + at) - shift, e = (vec)(valid & (ivec)NAME(vexp)(x));
+            sum += e;
+            if (d)
+                STORE(d + at, e);
+            if (t->dense) {
+                const vec wanted = (vec)(valid & (ivec)LOAD(t->dense + p * t->dense_stride + r * NR + c));
+                target_sum += wanted;
+                /* a class that is not wanted adds nothing, even at a logit of -inf */
+                dot += select(wanted == 0, splat(0), wanted * x);
+            }
+        }
+    if (t->dense)
+        return (NAME(row_sums)){sum_lanes(sum)[0], sum_lanes(target_sum)[0], sum_lanes(dot)[0]};
+    return (NAME(row_sums)){sum_lanes(sum)[0], 1, OUTPUT(o, stride, r, t->labels[r]) - shift[0]};
 }
 
 /* -sum_j t_j log softmax(o)_j, gradient softmax(o)_j sum(t) - t_j: log-sum-exp shifted by the maximum. */
@@ -74,38 +106,28 @@ static int64_t NAME(softmax_cross_entropy)(REAL *d, const REAL *o, ptrdiff_t str
                                            double *row_loss, ptrdiff_t rows, ptrdiff_t cols)
 {
     int64_t hits = 0;
-    for (ptrdiff_t r = 0; r < rows; r++) {
-        vec top = splat(-INFINITE), sum = {0}, target_sum = {0}, dot = {0};
-        PANELS_OF(cols, p, width)
-            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
-                top = vmax(top, select(first_lanes(width - c), LOAD(o + p * stride + r * NR + c), top));
-        hits += NAME(class_hit)(o, stride, t, r, cols);
-        const vec shift = splat(max_lanes(top));
-        PANELS_OF(cols, p, width)
-            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
-                const ptrdiff_t at = p * stride + r * NR + c;
-                const ivec valid = first_lanes(width - c);
-                const vec x = select(valid, LOAD(o + at) - shift, splat(0));
-                const vec e = (vec)(valid & (ivec)NAME(vexp)(x));
-                const vec wanted = (vec)(valid & (ivec)NAME(target_at)(t, r, p, c));
-                sum += e;
-                target_sum += wanted;
-                /* a class that is not wanted adds nothing, even at a logit of -inf */
-                dot += select(wanted == 0, splat(0), wanted * x);
-            }
-        const REAL total = sum_lanes(sum), target_total = sum_lanes(target_sum);
-        row_loss[r] = (double)(target_total * NAME(vlog)(splat(total))[0] - sum_lanes(dot));
-        if (!d)
-            continue;
-        const REAL w = weight ? weight[r] * scale : scale;
-        const vec share = splat(target_total / total), factor = splat(w);
-        PANELS_OF(cols, p, width)
-            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
-                const ptrdiff_t at = p * stride + r * NR + c;
-                const vec e = NAME(vexp)(LOAD(o + at) - shift);
-                const vec g = (e * share - NAME(target_at)(t, r, p, c)) * factor;
-                STORE(d + at, (vec)(first_lanes(width - c) & (ivec)g));
-            }
+    NAME(row_sums) sums[LANES];
+    for (ptrdiff_t first = 0; first < rows; first += LANES) {
+        const ptrdiff_t group = rows - first < LANES ? rows - first : LANES;
+        vec totals = splat(1); /* of a group of rows, for one logarithm */
+        for (ptrdiff_t i = 0; i < group; i++) {
+            const ptrdiff_t r = first + i;
+            hits += NAME(class_hit)(o, stride, t, r, cols);
+            sums[i] = NAME(sum_row)(d, o, stride, t, r, cols);
+            ((REAL *)&totals)[i] = sums[i].exponentials;
+            if (!d)
+                continue;
+            const vec factor = splat(weight ? weight[r] * scale : scale);
+            const vec share = splat(sums[i].target / sums[i].exponentials);
+            PANELS_OF(cols, p, width)
+                for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
+                    REAL *at = d + p * stride + r * NR + c;
+                    STORE(at, (LOAD(at) * share - NAME(target_at)(t, r, p, c)) * factor);
+                }
+        }
+        const vec logs = NAME(vlog)(totals);
+        for (ptrdiff_t i = 0; i < group; i++)
+            row_loss[first + i] = (double)(sums[i].target * logs[i] - sums[i].dot);
     }
     return hits;
 }
@@ -130,7 +152,7 @@ static int64_t NAME(cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride, con
                 if (d)
                     STORE(d + at, (vec)(valid & (ivec)(-wanted / x * factor)));
             }
-        row_loss[r] = (double)-sum_lanes(sum);
+        row_loss[r] = (double)-sum_lanes(sum)[0];
     }
     return hits;
 }
@@ -178,11 +200,8 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
                 if (d)
                     STORE(d + at, (vec)(valid & (ivec)(gradient * factor)));
             }
-        row_loss[r] = (double)(sum_lanes(sum) / (REAL)cols);
-        int right = binary;
-        for (int i = 0; i < LANES; i++)
-            right &= !wrong[i];
-        hits += right;
+        row_loss[r] = (double)(sum_lanes(sum)[0] / (REAL)cols);
+        hits += binary && !any_lane(wrong);
     }
     return hits;
 }

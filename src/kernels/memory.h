@@ -36,13 +36,39 @@ static void NAME(unpack)(void *dst_, ptrdiff_t dst_ld, const void *src_, ptrdiff
     }
 }
 
-static void NAME(transpose)(void *wt_, const void *w_, ptrdiff_t rows, ptrdiff_t cols)
+/* One vector by one vector: shuffling the rows as halves of a deck of cards moves the index's top
+ * bit to its end, so after log2(LANES) times rows and columns have changed places. */
+INLINE void NAME(transpose_square)(REAL *wt, const REAL *w, ptrdiff_t rows, ptrdiff_t cols)
 {
-    REAL *wt = wt_;
-    const REAL *w = w_;
-    for (ptrdiff_t c = 0; c < cols; c++)
-        for (ptrdiff_t r = 0; r < rows; r++)
-            wt[c * NR + r] = w[r * NR + c];
+#define LOWER_HALVES(i) (i) / 2 + (i) % 2 * LANES
+#define UPPER_HALVES(i) (i) / 2 + (i) % 2 * LANES + LANES / 2
+    vec a[LANES], b[LANES];
+#pragma GCC unroll 16
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        a[i] = i < rows ? LOAD(w + i * NR) : splat(0);
+#pragma GCC unroll 4
+    for (ptrdiff_t h = 1; h < LANES; h *= 2) {
+#pragma GCC unroll 8
+        for (ptrdiff_t i = 0; i < LANES / 2; i++) {
+            b[2 * i] = SHUFFLE(a[i], a[i + LANES / 2], LOWER_HALVES);
+            b[2 * i + 1] = SHUFFLE(a[i], a[i + LANES / 2], UPPER_HALVES);
+        }
+#pragma GCC unroll 16
+        for (ptrdiff_t i = 0; i < LANES; i++)
+            a[i] = b[i];
+    }
+#pragma GCC unroll 16
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        if (i < cols)
+            STORE(wt + i * NR, a[i]);
+}
+
+static void NAME(transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols)
+{
+    for (ptrdiff_t r = 0; r < rows; r += LANES)
+        for (ptrdiff_t c = 0; c < cols; c += LANES)
+            NAME(transpose_square)((REAL *)wt + c * NR + r, (const REAL *)w + r * NR + c, rows - r,
+                                   cols - c);
 }
 
 /* Philox4x32-10: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011 */
@@ -89,8 +115,25 @@ static int NAME(all_finite)(const void *x_, ptrdiff_t n)
         s0 += a - a;
         s1 += b - b;
     }
-    REAL sum = sum_lanes(s0 + s1);
+    REAL sum = sum_lanes(s0 + s1)[0];
     for (; i < n; i++)
         sum += x[i] - x[i];
     return sum == 0;
+}
+
+/* Asks for a row of a row-major matrix, to be read once. */
+static void NAME(prefetch_row)(const void *row, ptrdiff_t cols)
+{
+    const char *at = row, *end = at + cols * (ptrdiff_t)sizeof(REAL);
+    for (; at < end; at += 64)
+        __builtin_prefetch(at, 0, 2);
+}
+
+/* Asks for `rows` rows of a panel of `cols` columns, to be written soon. */
+static void NAME(prefetch_panel)(const void *panel, ptrdiff_t rows, ptrdiff_t cols)
+{
+    const REAL *at = panel;
+    for (ptrdiff_t r = 0; r < rows; r++, at += NR)
+        for (ptrdiff_t c = 0; c < cols; c += 64 / (ptrdiff_t)sizeof(REAL))
+            __builtin_prefetch(at + c, 1, 3);
 }

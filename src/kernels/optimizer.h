@@ -14,15 +14,15 @@
         s1 += g * g;                                                                              \
         w -= rate * g / (vsqrt(s1) + epsilon))                                                    \
     ROW(RMSPROP,                                                                                  \
-        s1 = decay1 * s1 + (1 - decay1) * g * g;                                                  \
+        s1 = decay1 * s1 + rest1 * g * g;                                                  \
         if (slots > 1) {                                                                          \
             s2 = decay2 * s2 + g / (vsqrt(s1) + epsilon);                                         \
             w -= rate * s2;                                                                       \
         } else                                                                                    \
             w -= rate * g / (vsqrt(s1) + epsilon))                                                \
     ROW(ADAM,                                                                                     \
-        s1 = decay1 * s1 + (1 - decay1) * g;                                                      \
-        s2 = decay2 * s2 + (1 - decay2) * g * g;                                                  \
+        s1 = decay1 * s1 + rest1 * g;                                                      \
+        s2 = decay2 * s2 + rest2 * g * g;                                                  \
         w -= rate * s1 / (vsqrt(s2) * root_scale + epsilon))
 
 static void NAME(update)(const optimizer_step *step, double l1, double l2, void *w_, const void *g_,
@@ -30,6 +30,8 @@ static void NAME(update)(const optimizer_step *step, double l1, double l2, void 
 {
     const vec rate = splat((REAL)step->rate), epsilon = splat((REAL)step->epsilon);
     const vec decay1 = splat((REAL)step->decay1), decay2 = splat((REAL)step->decay2);
+    /* what is left of 1 is found in double: of 0.999 in float32, it would lose five digits */
+    const vec rest1 = splat((REAL)(1 - step->decay1)), rest2 = splat((REAL)(1 - step->decay2));
     const vec root_scale = splat((REAL)step->root_scale), grad_scale = splat((REAL)step->grad_scale);
     /* AdamW shrinks the weights themselves; the others add the decay to the gradient */
     const int decoupled = step->kind == ADAMW;
@@ -75,7 +77,7 @@ static double NAME(penalty)(double l1, double l2, void *g_, const void *w_, ptrd
                 STORE(g + r * NR + c, LOAD(g + r * NR + c) + decay * w +
                                           (vec)((ivec)(w != 0) & (ivec)copy_sign(lasso, w)));
         }
-    return l1 * (double)sum_lanes(absolutes) + l2 * (double)sum_lanes(squares);
+    return l1 * (double)sum_lanes(absolutes)[0] + l2 * (double)sum_lanes(squares)[0];
 }
 
 static double NAME(sum_of_squares)(const void *x_, ptrdiff_t rows, ptrdiff_t cols)
@@ -87,5 +89,5 @@ static double NAME(sum_of_squares)(const void *x_, ptrdiff_t rows, ptrdiff_t col
             const vec v = (vec)(first_lanes(cols - c) & (ivec)LOAD(x + r * NR + c));
             sum += v * v;
         }
-    return (double)sum_lanes(sum);
+    return (double)sum_lanes(sum)[0];
 }

@@ -19,10 +19,22 @@ typedef INTEGER NAME(ivec) __attribute__((vector_size(VECTOR_BYTES)));
 #define uvec NAME(uvec)
 #define ivec NAME(ivec)
 
+/* Half a vector, for tiles that need no more. */
+typedef REAL NAME(hvec) __attribute__((vector_size(VECTOR_BYTES / 2), may_alias));
+#define hvec NAME(hvec)
+#define LOAD_HALF(p) (*(const hvec *)(p))
+INLINE vec NAME(widened)(hvec x)
+{
+    vec v = {0};
+    __builtin_memcpy(&v, &x, sizeof x);
+    return v;
+}
+
 #define LOAD(p) (*(const vec *)(p))
 #define STORE(p, v) (*(vec *)(p) = (v))
 
-INLINE vec NAME(splat)(REAL x) { return (vec){0} + x; }
+/* x - 0 is x, even for -0, so the subtraction goes away; x + 0 would not. */
+INLINE vec NAME(splat)(REAL x) { return x - (vec){0}; }
 #define splat NAME(splat)
 
 /* mask ? a : b, where mask is all ones or all zeros in each lane */
@@ -61,20 +73,53 @@ INLINE ivec NAME(first_lanes)(ptrdiff_t n)
 }
 #define first_lanes NAME(first_lanes)
 
-/* Reductions over lanes: a fixed tree, halves upon halves. */
-INLINE REAL NAME(sum_lanes)(vec x)
+/* x with lane i in the place of lane i ^ h. */
+#undef LANE_LIST
+#if VECTOR_BYTES == 16 * (4 + 4 * IS_DOUBLE)
+#define LANE_LIST(AT) AT(0), AT(1), AT(2), AT(3), AT(4), AT(5), AT(6), AT(7), AT(8), AT(9), AT(10), \
+                      AT(11), AT(12), AT(13), AT(14), AT(15)
+#elif VECTOR_BYTES == 8 * (4 + 4 * IS_DOUBLE)
+#define LANE_LIST(AT) AT(0), AT(1), AT(2), AT(3), AT(4), AT(5), AT(6), AT(7)
+#elif VECTOR_BYTES == 4 * (4 + 4 * IS_DOUBLE)
+#define LANE_LIST(AT) AT(0), AT(1), AT(2), AT(3)
+#else
+#define LANE_LIST(AT) AT(0), AT(1)
+#endif
+#if defined(__clang__)
+#define SHUFFLE(a, b, LANE) __builtin_shufflevector(a, b, LANE_LIST(LANE))
+#else
+#define SHUFFLE(a, b, LANE) __builtin_shuffle(a, b, (ivec){LANE_LIST(LANE)})
+#endif
+#define FLIP_1(i) (i) ^ 1
+#define FLIP_2(i) ((i) ^ 2) % LANES
+#define FLIP_4(i) ((i) ^ 4) % LANES
+#define FLIP_8(i) ((i) ^ 8) % LANES
+#define SWAPPED(x, h) SHUFFLE(x, x, FLIP_##h)
+
+/* Reductions over lanes: halves upon halves, the result in all lanes. */
+#define REDUCE(x, combine)                    \
+    if (LANES > 8)                            \
+        x = combine(x, SWAPPED(x, 8));        \
+    if (LANES > 4)                            \
+        x = combine(x, SWAPPED(x, 4));        \
+    if (LANES > 2)                            \
+        x = combine(x, SWAPPED(x, 2));        \
+    x = combine(x, SWAPPED(x, 1));
+#define PLUS(a, b) ((a) + (b))
+
+INLINE vec NAME(sum_lanes)(vec x)
 {
-    for (int h = LANES / 2; h > 0; h /= 2)
-        for (int i = 0; i < h; i++)
-            x[i] += x[i + h];
-    return x[0];
+    REDUCE(x, PLUS)
+    return x;
 }
-INLINE REAL NAME(max_lanes)(vec x)
+INLINE vec NAME(max_lanes)(vec x)
 {
-    for (int h = LANES / 2; h > 0; h /= 2)
-        for (int i = 0; i < h; i++)
-            x[i] = x[i + h] > x[i] ? x[i + h] : x[i];
-    return x[0];
+    REDUCE(x, vmax)
+    return x;
 }
 #define sum_lanes NAME(sum_lanes)
 #define max_lanes NAME(max_lanes)
+
+/* Whether the mask is set in any lane. */
+INLINE int NAME(any_lane)(ivec mask) { return NAME(VECTOR_ANY)(mask); }
+#define any_lane NAME(any_lane)
