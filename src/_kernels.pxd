@@ -60,7 +60,7 @@ cdef extern from "kernels.h" nogil:
         int64_t (*loss)(int loss, double parameter, void *d, const void *out, ptrdiff_t stride,
                         const loss_target *target, double *row_loss, ptrdiff_t rows,
                         ptrdiff_t cols) noexcept nogil
-        void (*update)(const optimizer_step *step, double l1, double l2, void *w, const void *g,
+        void (*update)(const optimizer_step *step, double l1, double l2, void *w, void *g,
                        void *state1, void *state2, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         void (*transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         double (*penalty)(double l1, double l2, void *g, const void *w, ptrdiff_t rows,

@@ -198,7 +198,7 @@ cdef void rows_phase(Steps *s, const Batch *b, int thread, int team) noexcept no
 
 
 cdef inline void update_part(const Network *net, const optimizer_step *step, double l1, double l2,
-                             ptrdiff_t offset, const char *g, ptrdiff_t rows,
+                             ptrdiff_t offset, char *g, ptrdiff_t rows,
                              ptrdiff_t cols) noexcept nogil:
     net.K.update(step, l1, l2, at(net, net.params, offset), g,
                  at(net, net.state[0], offset) if step.slots > 0 else NULL,
@@ -206,7 +206,7 @@ cdef inline void update_part(const Network *net, const optimizer_step *step, dou
 
 
 cdef void update_block(const Network *net, const optimizer_step *step, const Block *k,
-                       const char *g, const char *bias_g, double l1, double l2) noexcept nogil:
+                       char *g, char *bias_g, double l1, double l2) noexcept nogil:
     update_part(net, step, l1, l2, k.weight, g, k.rows, k.cols)
     transpose_block(net, k)
     if k.p == 0 and k.layer.use_bias:

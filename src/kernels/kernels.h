@@ -94,8 +94,8 @@ typedef struct {
     int64_t (*loss)(int loss, double parameter, void *d, const void *out, ptrdiff_t stride,
                     const loss_target *target, double *row_loss, ptrdiff_t rows, ptrdiff_t cols);
 
-    /* The optimizer's update of `rows` rows of a panel; l1 and l2 are the layer's. */
-    void (*update)(const optimizer_step *step, double l1, double l2, void *w, const void *g,
+    /* The optimizer's update of `rows` rows of a panel; l1 and l2 are the layer's; g is spent. */
+    void (*update)(const optimizer_step *step, double l1, double l2, void *w, void *g,
                    void *state1, void *state2, ptrdiff_t rows, ptrdiff_t cols);
     /* wt (cols, rows) = w (rows, cols)', one block of at most nr by nr. */
     void (*transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols);

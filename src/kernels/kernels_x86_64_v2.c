@@ -14,7 +14,7 @@
 #define ISA "x86-64-v2"
 #define TABLES kernels_x86_64_v2
 #define VECTOR_BYTES 16
-#define MR 6
+#define MR 5
 #define VECTOR_MAX_f32(a, b) ((vec)_mm_max_ps(a, b))
 #define VECTOR_MAX_f64(a, b) ((vec)_mm_max_pd(a, b))
 #define VECTOR_SQRT_f32(x) ((vec)_mm_sqrt_ps(x))

@@ -25,29 +25,41 @@
         s2 = decay2 * s2 + rest2 * g * g;                                                  \
         w -= rate * s1 / (vsqrt(s2) * root_scale + epsilon))
 
-static void NAME(update)(const optimizer_step *step, double l1, double l2, void *w_, const void *g_,
+/* What some want added to the gradient: g = scale g + decay w + lasso sign(w), and then w *= keep. */
+static void NAME(regularize)(REAL *w_, REAL *g_, double scale, double decay, double lasso, double keep,
+                             ptrdiff_t rows, ptrdiff_t cols)
+{
+    const vec s = splat((REAL)scale), d = splat((REAL)decay), l = splat((REAL)lasso), k = splat((REAL)keep);
+    VECTORS (rows, cols, at) {
+        const vec w = LOAD(w_ + at), sign = (vec)((ivec)(w != 0) & (ivec)copy_sign(l, w));
+        STORE(g_ + at, LOAD(g_ + at) * s + d * w + sign);
+        STORE(w_ + at, w * k);
+    }
+}
+
+static void NAME(update)(const optimizer_step *step, double l1, double l2, void *w_, void *g_,
                          void *s1_, void *s2_, ptrdiff_t rows, ptrdiff_t cols)
 {
+    /* AdamW shrinks the weights themselves; the others add the decay to the gradient */
+    const int decoupled = step->kind == ADAMW;
+    const double decay = 2 * l2 + (decoupled ? 0 : step->weight_decay);
+    const double keep = decoupled ? 1 - step->weight_decay : 1;
+    if (step->grad_scale != 1 || decay != 0 || l1 != 0 || keep != 1)
+        NAME(regularize)(w_, g_, step->grad_scale, decay, l1, keep, rows, cols);
+
     const vec rate = splat((REAL)step->rate), epsilon = splat((REAL)step->epsilon);
     const vec decay1 = splat((REAL)step->decay1), decay2 = splat((REAL)step->decay2);
     /* what is left of 1 is found in double: of 0.999 in float32, it would lose five digits */
     const vec rest1 = splat((REAL)(1 - step->decay1)), rest2 = splat((REAL)(1 - step->decay2));
-    const vec root_scale = splat((REAL)step->root_scale), grad_scale = splat((REAL)step->grad_scale);
-    /* AdamW shrinks the weights themselves; the others add the decay to the gradient */
-    const int decoupled = step->kind == ADAMW;
-    const vec keep = splat((REAL)(decoupled ? 1 - step->weight_decay : 1));
-    const vec decay = splat((REAL)(decoupled ? 2 * l2 : 2 * l2 + step->weight_decay));
-    const vec lasso = splat((REAL)l1);
+    const vec root_scale = splat((REAL)step->root_scale);
     const int slots = step->slots, nesterov = step->nesterov;
     REAL *wp = w_, *p1 = s1_, *p2 = s2_;
     const REAL *gp = g_;
 #define UPDATE_ROW(code, formula)                                                                 \
     case code:                                                                                    \
         VECTORS (rows, cols, at) {                                                                \
-            vec w = LOAD(wp + at), g = LOAD(gp + at) * grad_scale;                                \
+            vec w = LOAD(wp + at), g = LOAD(gp + at);                                             \
             vec s1 = slots > 0 ? LOAD(p1 + at) : w, s2 = slots > 1 ? LOAD(p2 + at) : w;           \
-            g += decay * w + (vec)((ivec)(w != 0) & (ivec)copy_sign(lasso, w));                   \
-            w *= keep;                                                                            \
             formula;                                                                              \
             STORE(wp + at, w);                                                                    \
             if (slots > 0)                                                                        \
