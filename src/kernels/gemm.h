@@ -152,8 +152,8 @@ typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, cons
 
 #if MR == 14
 #define TILE_HEIGHTS(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13) DO(14)
-#elif MR == 12
-#define TILE_HEIGHTS(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12)
+#elif MR == 8
+#define TILE_HEIGHTS(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8)
 #elif MR == 6
 #define TILE_HEIGHTS(DO) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6)
 #elif MR == 5

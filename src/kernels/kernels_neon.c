@@ -8,7 +8,7 @@
 #define ISA "neon"
 #define TABLES kernels_neon
 #define VECTOR_BYTES 16
-#define MR 12
+#define MR 8
 #define VECTOR_MAX_f32(a, b) ((vec)vmaxq_f32((float32x4_t)(a), (float32x4_t)(b)))
 #define VECTOR_MAX_f64(a, b) ((vec)vmaxq_f64((float64x2_t)(a), (float64x2_t)(b)))
 #define VECTOR_SQRT_f32(x) ((vec)vsqrtq_f32((float32x4_t)(x)))

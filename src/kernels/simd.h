@@ -53,10 +53,10 @@ INLINE vec NAME(copysign)(vec magnitude, vec sign)
 #define copy_sign NAME(copysign)
 
 /* The larger; a NaN in b is kept. */
-INLINE vec NAME(vmax)(vec a, vec b) { return NAME(VECTOR_MAX)(a, b); }
-INLINE vec NAME(vsqrt)(vec x) { return NAME(VECTOR_SQRT)(x); }
-#define vmax NAME(vmax)
-#define vsqrt NAME(vsqrt)
+INLINE vec NAME(larger)(vec a, vec b) { return NAME(VECTOR_MAX)(a, b); }
+INLINE vec NAME(square_root)(vec x) { return NAME(VECTOR_SQRT)(x); }
+#define vmax NAME(larger)
+#define vsqrt NAME(square_root)
 
 INLINE ivec NAME(lane_numbers)(void)
 {
