@@ -438,6 +438,7 @@ class Network:
         """Copies of ``(W, b)`` of each dense layer: ``y = activation(x @ W + b)``.
 
         W has shape (inputs, units), b has shape (units,) or is None for a layer without bias.
+        While another thread trains the network, they may be refused by a RuntimeError.
         """
         return self._backend.weights()
 

@@ -223,7 +223,11 @@ cdef class Core:
 
     def weights(self):
         """Copies of the weights, [(W, b), ...]; b is None without bias."""
-        return self._read(self.net.params)
+        self._begin_predicting()
+        try:
+            return self._read(self.net.params)
+        finally:
+            self.predicting -= 1
 
     def set_weights(self, pairs):
         self._begin_training()
@@ -236,7 +240,11 @@ cdef class Core:
 
     def state(self):
         """The optimizer's state arrays in use, each like `weights`."""
-        return [self._read(self.net.state[i]) for i in range(self.slots)]
+        self._begin_predicting()
+        try:
+            return [self._read(self.net.state[i]) for i in range(self.slots)]
+        finally:
+            self.predicting -= 1
 
     def set_state(self, int64_t step, slots):
         self._begin_training()

@@ -1,0 +1,353 @@
+"""fit: its figures and callbacks, what interrupts it, and what may go on beside it."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import re
+import signal
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import SGD, Callback, Dense, Network, StopTraining
+from fastnn.callbacks import Progress
+
+
+def sample(rows=12, features=4, outputs=3, seed=0):
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(rows, features)).astype(np.float32)
+    return X, rng.integers(outputs, size=rows)
+
+
+def classifier(backend="native", *, sizes=(4, 5, 3), **options):
+    return Network(sizes, loss="cross_entropy", backend=backend, **{"seed": 0, **options})
+
+
+def assert_same_weights(net, other):
+    for mine, its in zip(net.weights, other.weights, strict=True):
+        for a, b in zip(mine, its, strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+# -- figures
+
+
+def test_figures_of_an_epoch(backend):
+    X, y = sample()
+    weight = np.arange(12.0)
+    validation = sample(rows=7, seed=1)
+    net, other = classifier(backend), classifier(backend)
+    history = net.fit(X, y, 2, 5, sample_weight=weight, validation_data=validation, shuffle=False)
+    assert history is net.history
+    assert history.epoch == [0, 1]
+    assert list(history.history) == ["loss", "accuracy", "val_loss", "val_accuracy"]
+    for epoch in history.epoch:
+        losses, weights, hits = [], [], 0
+        for batch in (slice(0, 5), slice(5, 10), slice(10, 12)):
+            hits += (other.predict(X[batch]).argmax(axis=1) == y[batch]).sum()
+            losses.append(other.train_step(X[batch], y[batch], weight[batch]))
+            weights.append(weight[batch].sum())
+        assert history["loss"][epoch] == pytest.approx(np.average(losses, weights=weights))
+        assert history["accuracy"][epoch] == hits / 12
+        judged = other.evaluate(*validation)
+        assert history["val_loss"][epoch] == judged["loss"]
+        assert history["val_accuracy"][epoch] == judged["accuracy"]
+    assert_same_weights(net, other)
+
+
+def test_figures_of_a_regression(backend):
+    X, _ = sample()
+    net = Network([4, 1], backend=backend)
+    assert list(net.fit(X, X[:, 0], validation_split=0.5).history) == ["loss", "val_loss"]
+
+
+def test_validation_split_takes_the_last_rows(backend):
+    X, y = sample()
+    split = classifier(backend).fit(X, y, 2, 4, validation_split=0.25)
+    given = classifier(backend).fit(X[:9], y[:9], 2, 4, validation_data=(X[9:], y[9:]))
+    assert split.history == given.history
+
+
+def test_another_fit_goes_on(backend):
+    X, y = sample()
+    net, other = classifier(backend), classifier(backend)
+    whole = net.fit(X, y, epochs=5, batch_size=5)
+    parts = [other.fit(X, y, epochs=epochs, batch_size=5) for epochs in (2, 0, 3)]
+    assert [len(part) for part in parts] == [2, 0, 3]
+    assert parts[0]["loss"] + parts[2]["loss"] == whole["loss"]
+    assert_same_weights(net, other)
+
+
+# -- callbacks
+
+
+class Recorder(Callback):
+    def __init__(self):
+        self.events = []
+
+    def on_train_begin(self, net):
+        self.events.append("begin")
+
+    def on_epoch_begin(self, net, epoch):
+        self.events.append(epoch)
+
+    def on_epoch_end(self, net, epoch, logs):
+        self.events.append((epoch, logs))
+
+    def on_train_end(self, net, history):
+        self.events.append(history)
+
+
+class AtTheEndOf(Callback):
+    """Raises an error at the end of an epoch."""
+
+    def __init__(self, epoch, error):
+        self.epoch, self.error = epoch, error
+
+    def on_epoch_end(self, net, epoch, logs):
+        if epoch == self.epoch:
+            raise self.error
+
+
+def test_callbacks(backend):
+    recorder = Recorder()
+    history = classifier(backend).fit(*sample(), epochs=2, callbacks=[recorder])
+    logs = [{name: history[name][epoch] for name in ("loss", "accuracy")} for epoch in (0, 1)]
+    assert recorder.events == ["begin", 0, (0, logs[0]), 1, (1, logs[1]), history]
+
+
+def test_a_callback_may_stop_the_training(backend):
+    recorder = Recorder()
+    callbacks = [AtTheEndOf(1, StopTraining()), recorder]
+    history = classifier(backend).fit(*sample(), epochs=5, callbacks=callbacks)
+    assert history.epoch == [0, 1]
+    assert recorder.events[-1] is history
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), KeyboardInterrupt()], ids=repr)
+def test_a_callback_may_fail(backend, error):
+    X, y = sample()
+    net, other = classifier(backend), classifier(backend)
+    with pytest.raises(type(error)):
+        net.fit(X, y, epochs=5, callbacks=[AtTheEndOf(1, error)])
+    assert net.history.epoch == [0, 1]
+    other.fit(X, y, epochs=2)
+    assert net.fit(X, y).history == other.fit(X, y).history
+    assert_same_weights(net, other)
+
+
+def assert_lines(text, history):
+    pattern = r"Epoch {}/2  \d+\.\d\d s  loss {:.4f}  accuracy {:.4f}"
+    lines = text.splitlines()
+    for epoch, line in zip(history.epoch, lines, strict=True):
+        figures = history["loss"][epoch], history["accuracy"][epoch]
+        assert re.fullmatch(pattern.format(epoch + 1, *figures), line)
+
+
+def test_lines(backend, capsys, monkeypatch):
+    assert_lines("", classifier(backend).fit(*sample(), epochs=0, verbose=2))
+    history = classifier(backend).fit(*sample(), epochs=2, verbose=2)
+    assert_lines(capsys.readouterr().out, history)
+    monkeypatch.setitem(sys.modules, "tqdm.auto", None)
+    history = classifier(backend).fit(*sample(), epochs=2, verbose=1)
+    assert_lines(capsys.readouterr().out, history)
+
+
+def test_bars(backend, capsys):
+    pytest.importorskip("tqdm", reason="the bars are tqdm's: pip install 'fastnn[progress]'")
+    history = classifier(backend).fit(*sample(), epochs=2, batch_size=5, verbose=1)
+    bars = capsys.readouterr().err
+    for epoch in history.epoch:
+        shown = f"loss={history['loss'][epoch]:.4f}, accuracy={history['accuracy'][epoch]:.4f}"
+        assert re.search(rf"Epoch {epoch + 1}/2: 100%\|.* 3/3 .*{shown}", bars)
+
+
+# -- interruptions
+
+ROWS = 500_000  # of an epoch, in steps of one row: not over when the interruption comes
+
+
+def long_epochs(backend):
+    """A network, and a function that trains it on so many rows, step by step."""
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(ROWS, 8)), rng.normal(size=ROWS)
+    net = Network([8, 16, 1], activation="tanh", backend=backend, seed=0)
+
+    def fit(rows=ROWS, epochs=1, **options):
+        net.fit(X[:rows], y[:rows], epochs, batch_size=1, shuffle=False, **options)
+
+    return net, fit
+
+
+class Interrupted(Progress):
+    """What Ctrl-C does while the progress is shown."""
+
+    def __init__(self, *args):
+        self.tick = self.interrupt
+
+    def interrupt(self, done):
+        raise KeyboardInterrupt
+
+
+class Signal(Callback):
+    """Ctrl-C from outside, a moment after the first epoch began."""
+
+    def on_epoch_begin(self, net, epoch):
+        if epoch == 0:
+            threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+
+
+@pytest.mark.parametrize("by_signal", [True, False])
+def test_interruption(backend, by_signal, monkeypatch):
+    if not by_signal:
+        monkeypatch.setattr(fastnn.network, "progress", Interrupted)
+    net, fit = long_epochs(backend)
+    with pytest.raises(KeyboardInterrupt):
+        fit(epochs=10**6, callbacks=[Signal()] if by_signal else [])
+    monkeypatch.undo()
+
+    steps, _ = net._backend.state()
+    assert steps > 0
+    # an epoch may have ended, but not have been noted down yet
+    assert len(net.history) in (steps // ROWS, steps // ROWS - 1)
+    other, fit_other = long_epochs(backend)
+    fit_other(epochs=steps // ROWS)
+    if steps % ROWS:
+        fit_other(rows=steps % ROWS)
+    assert_same_weights(net, other)
+    fit(rows=100)
+    fit_other(rows=100)
+    assert_same_weights(net, other)
+
+
+class Overflow(Callback):
+    """Weights with which, after the first epoch, an input of ones leads to a loss above float32."""
+
+    def on_epoch_end(self, net, epoch, logs):
+        net.set_weights([(np.ones((2, 100)), np.zeros(100)), (np.full((100, 1), 3e17), [0])])
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [(1e30, r"net\.weights\[1\] is no longer finite"), (1e-30, "all weights are still finite")],
+)
+def test_divergence(backend, rate, expected):
+    # `step` lets no gradient through, so that layer 0 stays as it is
+    net = Network([2, Dense(100, "step"), 1], optimizer=SGD(rate), backend=backend, seed=0)
+    X, y = [[0, 0], [0, 0], [1, 1], [1, 1]], np.zeros(4)
+    message = f"the loss became inf at epoch 2, batch 2, and {expected}"
+    with pytest.raises(FloatingPointError, match=message):
+        net.fit(X, y, epochs=5, batch_size=2, shuffle=False, callbacks=[Overflow()])
+    assert net.history.epoch == [0]
+    with pytest.raises(FloatingPointError, match=r"the loss became (inf|nan) at batch 1, and"):
+        net.train_step(X[2:], y[2:])
+
+
+# -- beside it
+
+
+def test_the_core_guards_a_network_in_training(native, monkeypatch):
+    X, y = sample()
+    net = classifier(native)
+    refused = []
+
+    class Intruder(Progress):
+        def __init__(self, *args):
+            self.tick = self.intrude
+
+        def intrude(self, done):
+            for call in (net.evaluate, net.gradients, net.train_step, net.fit):
+                refused.append(pool.submit(call, X, y).exception(timeout=30))
+            refused.append(pool.submit(net.predict, X).exception(timeout=30))
+            refused.append(pool.submit(lambda: net.weights).exception(timeout=30))
+            refused.append(pool.submit(copy.deepcopy, net).exception(timeout=30))
+
+    monkeypatch.setattr(fastnn.network, "progress", Intruder)
+    with ThreadPoolExecutor(1) as pool:
+        net.fit(X, y)
+    assert [type(error) for error in refused] == [RuntimeError] * 7
+    for error in refused:
+        assert "another thread" in str(error)
+    monkeypatch.undo()
+    other = classifier(native)
+    other.fit(X, y)
+    assert_same_weights(net, other)
+    net.train_step(X, y)
+
+
+def large_sample(rows=300):
+    """Enough work in each batch of 100 for several threads."""
+    return sample(rows, 64, 10)
+
+
+def large(seed=0, width=128):
+    return classifier(sizes=(64, width, width, 10), seed=seed)
+
+
+def predict_in_threads():
+    """Predictions of few rows and of more, all at once, by a network that made none before."""
+    fastnn.set_num_threads(1)
+    X, _ = large_sample()
+    sizes = (8, 64) * 4
+    together = threading.Barrier(len(sizes))
+
+    def compare(net, rows):
+        together.wait(30)
+        for _ in range(20):
+            np.testing.assert_array_equal(net.predict(X[:rows]), expected[rows])
+
+    expected = {rows: large(width=256).predict(X[:rows]) for rows in sizes}
+    with ThreadPoolExecutor(len(sizes)) as pool:
+        for _ in range(60):
+            list(pool.map(compare, [large(width=256)] * len(sizes), sizes))
+
+
+def run_in_child(method, function, *arguments):
+    """Run a function in a process of its own, which must end well, and soon."""
+    process = multiprocessing.get_context(method).Process(target=function, args=arguments)
+    process.start()
+    process.join(60)
+    if process.is_alive():
+        process.kill()
+        pytest.fail("the child process hangs")
+    assert process.exitcode == 0
+
+
+def test_threads_predict_at_once(native):
+    run_in_child("spawn", predict_in_threads)  # which writing out of bounds may end
+
+
+def trained(net):
+    X, y = large_sample()
+    net.fit(X, y, epochs=3, batch_size=100)
+    return net
+
+
+def test_threads_train_networks_of_their_own(native):
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(trained, [large(seed) for seed in range(8)]))
+    for seed, net in enumerate(together):
+        assert_same_weights(net, trained(large(seed)))
+
+
+def go_on(net, predicted, expected):
+    np.testing.assert_array_equal(net.predict(large_sample()[0]), predicted)
+    assert_same_weights(trained(net), expected)
+
+
+@pytest.mark.skipif(
+    "fork" not in multiprocessing.get_all_start_methods(), reason="this system has no fork"
+)
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.usefixtures("threads")
+def test_a_forked_child_goes_on(native):
+    fastnn.set_num_threads(2)
+    net = trained(large())
+    parents = copy.deepcopy(net)
+    predicted = parents.predict(large_sample()[0])
+    run_in_child("fork", go_on, net, predicted, trained(parents))
