@@ -368,7 +368,7 @@ cdef class Core:
         cdef ptrdiff_t size, capacity
         f.net = net
         f.bad = False
-        f.threads = _team(net.flop * f.n)
+        f.threads = _team(net.flop * f.n, net.flop * f.n)
         f.buffer_bytes = forward_buffer_bytes(net, min(block_rows(net), max(f.n, 1)))
         size = 2 * f.threads * f.buffer_bytes
         self._begin_predicting()
@@ -475,7 +475,8 @@ cdef class Core:
         try:
             self._need_slots(slots)
             s.mode = TRAIN_CLIPPED if clip_norm is not None else TRAIN
-            self._need_workspace(min(batch_size, n), _team(flop), s.mode, data.dense() != NULL)
+            self._need_workspace(min(batch_size, n), _team(flop, flop * steps), s.mode,
+                                 data.dense() != NULL)
             self._set_data(data)
             s.order = <const int32_t *>rows.data
             s.n = n
@@ -514,13 +515,13 @@ cdef class Core:
         """Mean loss and the gradients, [(dW, db), ...], with the dropout masks of step `step`."""
         cdef Steps *s = &self.steps
         cdef _Data data = _Data(self, X, target, weight)
-        cdef double rate = 0, loss = 0
+        cdef double rate = 0, loss = 0, flop
         cdef int64_t hits = 0
         self._begin_training()
         try:
             s.mode = GRADIENTS
-            self._need_workspace(data.rows, _team(3 * self.net.flop * data.rows), s.mode,
-                                 data.dense() != NULL)
+            flop = 3 * self.net.flop * data.rows
+            self._need_workspace(data.rows, _team(flop, flop), s.mode, data.dense() != NULL)
             self._set_data(data)
             s.order = NULL
             s.batch = data.rows
@@ -540,11 +541,13 @@ def all_finite(array):
     """Whether a C-contiguous array of float32 or float64 has neither NaN nor infinity."""
     cdef _Buffer b = _Buffer.of(array, "array", "fd")
     cdef const kernels *K = fastnn_kernels(_isa, b.view.itemsize)
-    cdef ptrdiff_t n = b.size()
-    cdef bint result
+    cdef ptrdiff_t n = b.size(), i
+    cdef int parts = _team(INFINITY_, <double>n), bad = 0
     with nogil:
-        result = K.all_finite(b.data, n)
-    return result
+        for i in prange(parts, num_threads=parts, schedule="static"):
+            bad += not K.all_finite(<const char *>b.data + n * i // parts * K.itemsize,
+                                    n * (i + 1) // parts - n * i // parts)
+    return bad == 0
 
 
 VECTOR_FUNCTIONS = ("exp", "expm1", "log", "log1p", "tanh", "sigmoid", "erf")

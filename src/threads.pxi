@@ -83,15 +83,15 @@ cdef int _threads() noexcept nogil:
     return min(_default_threads, fastnn_max_threads())
 
 
-# One more thread pays from about this much arithmetic on: two barriers are a microsecond or two.
-cdef double FLOP_PER_THREAD = 400e3
+# One more thread pays from about this much arithmetic on: between two barriers, which take a
+# microsecond, and in a call, for which sleeping threads may have to be woken.
+cdef double FLOP_PER_BARRIER = 400e3
+cdef double FLOP_PER_CALL = 2e6
 
 
-cdef int _team(double flop) noexcept nogil:
-    cdef int threads = min(_threads(), MAX_THREADS)
-    if flop < FLOP_PER_THREAD * threads:
-        threads = <int>(flop / FLOP_PER_THREAD)
-    return threads if threads > 1 else 1
+cdef int _team(double flop, double flop_of_call) noexcept nogil:
+    cdef double pays = min(flop / FLOP_PER_BARRIER, flop_of_call / FLOP_PER_CALL)
+    return <int>max(1.0, min(pays, <double>min(_threads(), MAX_THREADS)))
 
 
 def openmp():

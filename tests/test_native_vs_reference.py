@@ -319,12 +319,12 @@ def test_the_number_of_threads_changes_no_bit(clip_norm, dtype):
 def test_the_other_rows_change_no_bit(n_threads, dtype):
     fastnn.set_num_threads(n_threads)
     # large enough for several threads to share a single row
-    layers = [33, Dense(1000, "tanh"), Dense(800, "gelu"), Dense(13, "softmax")]
+    layers = [33, Dense(2500, "tanh"), Dense(1800, "gelu"), Dense(13, "softmax")]
     net = Network(layers, dtype=dtype, seed=0)
-    assert 2 * sum(W.size for W, _ in net.weights) > 400e3 * n_threads
-    X, _ = problem(net, 200)
+    assert 2 * sum(W.size for W, _ in net.weights) > 2e6 * n_threads
+    X, _ = problem(net, 120)
     whole = net.predict(X)
-    for rows in (1, 2, 7, 13, 16, 111):
+    for rows in (1, 7, 13, 111):
         parts = [net.predict(X[start : start + rows]) for start in range(0, len(X), rows)]
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
