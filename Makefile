@@ -1,6 +1,7 @@
 # Each target sets up what it needs in .venv on first use; a second run only does what is left.
 #   make demo    train on handwritten digits, and compare
 #   make test    run all tests
+#   make bench   time fastnn beside other libraries
 #   make lint    style and types
 #   make clean   remove all that was built
 
@@ -9,13 +10,16 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test lint clean
+.PHONY: demo test bench lint clean
 
 demo: $(VENV)/.fastnn
 	$(BIN)/python examples/train_mnist.py $(ARGS)
 
 test: $(VENV)/.fastnn
 	$(BIN)/python -m pytest $(ARGS)
+
+bench: $(VENV)/.fastnn
+	$(BIN)/python -m fastnn bench $(ARGS)
 
 lint: $(VENV)/.fastnn
 	$(BIN)/ruff check

@@ -1,4 +1,4 @@
-"""The command line: ``python -m fastnn info``."""
+"""The command line: ``python -m fastnn info`` and ``python -m fastnn bench``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 import fastnn
+from fastnn.benchmark import cli as benchmark
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -16,6 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     info = commands.add_parser("info", help="print versions, instruction sets, threads, compiler")
     info.set_defaults(run=_info)
+    bench = commands.add_parser("bench", help="time fastnn beside other libraries")
+    benchmark.add_arguments(bench)
     options = parser.parse_args(arguments)
     status: int = options.run(options)
     return status

@@ -1,0 +1,47 @@
+"""An epoch of MNIST, shuffling included."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+from fastnn.benchmark.cases import CASES, Task
+from fastnn.benchmark.report import Report, Result, side_by_side
+from fastnn.benchmark.run import Run
+from fastnn.benchmark.timing import interleaved
+from fastnn.datasets import load_mnist
+
+__all__ = ["measure", "table"]
+
+_CASE = replace(CASES["seed"], name="MNIST", batches=600)
+
+
+def measure(run: Run) -> Iterator[Result]:
+    task, data = _task(run)
+    epochs = {peer.label: peer.model(task).train for peer in run.peers if peer.trains}
+    flop = task.case.step_flop * task.case.batches
+    for subject, timing in interleaved(epochs, run.plan).items():
+        yield Result.of("mnist", f"{data}; {_CASE.batch}", subject, timing, flop)
+
+
+def _task(run: Run) -> tuple[Task, str]:
+    """Return MNIST where it is at hand, else noise, and which of them it is."""
+    task = run.task(_CASE)
+    if not os.environ.get("FASTNN_DATA"):
+        return task, f"{len(task.X):,} rows of noise like MNIST"
+    images = load_mnist(flatten=True, normalize=True)
+    X, y = images.x_train[: len(task.X)], images.y_train[: len(task.y)]
+    found = replace(task, X=X.astype(task.X.dtype), y=y.astype(task.y.dtype))
+    return found, f"{len(X):,} rows of MNIST"
+
+
+def table(report: Report) -> str:
+    return "\n\n".join(
+        [
+            "## An epoch of MNIST",
+            f"Milliseconds an epoch of {'-'.join(map(str, _CASE.sizes))}, shuffling included, how"
+            " many times as long as fastnn's, and fastnn's part of the FMA peak.",
+            side_by_side(report, "mnist", "data; batch", 1e3),
+        ]
+    )
