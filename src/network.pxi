@@ -59,7 +59,7 @@ cdef inline bint derivative_needs_input(int activation) noexcept nogil:
 # Blocks of that many panels of one layer are listed row by row: the panels' gradients d stay in the
 # cache while the layer's input goes by once.
 cdef enum:
-    PANELS_ABREAST = 4
+    PANELS_ABREAST = 8
 
 
 cdef void list_blocks(Network *net) noexcept nogil:
