@@ -1,8 +1,6 @@
 # The extension type that Python holds: it owns a Network's memory and a workspace, checks what it is
 # given, and lets the GIL go while it computes.
 
-cdef double CHUNK_SECONDS = 0.05  # between looks at the signals and the progress
-
 
 cdef class _Buffer:
     """A view of a C-contiguous array of one item type, or of nothing for None."""
@@ -107,6 +105,7 @@ cdef class Core:
     cdef _Workspace memory       # of the network
     cdef _Workspace workspace    # of training
     cdef Steps steps
+    cdef Pace pace
     cdef ptrdiff_t n_in, n_out
     cdef object dtype
     cdef str format
@@ -409,9 +408,9 @@ cdef class Core:
             refresh_transposed(net)
         if mode != TRAIN and net.grads == NULL:
             net.grads = <char *>self.memory.take(net.n_params, K.itemsize)
-        if (self.workspace is not None and s.capacity >= rows and s.threads >= threads
+        s.threads = threads
+        if (self.workspace is not None and s.capacity >= rows and s.scratches >= threads
                 and (s.dense_panels != NULL or not dense)):
-            s.threads = threads
             return 0
         m = _Workspace()
         s.capacity = 0
@@ -438,7 +437,7 @@ cdef class Core:
         s.scratch = <char *>m.take(threads * (K.nr + 1) * K.nr, K.itemsize)
         s.net = net
         s.capacity = rows
-        s.threads = threads
+        s.scratches = threads
         self.workspace = m
         return 0
 
@@ -466,8 +465,10 @@ cdef class Core:
         cdef _Buffer loss = _Buffer.of(losses, "losses", "d", True)
         cdef _Buffer hit = _Buffer.of(hits, "hits", "lq", True)
         cdef ptrdiff_t n = rows.size() if rows.data else data.rows
-        cdef ptrdiff_t steps = (n + batch_size - 1) // batch_size, done = 0, chunk
-        cdef double flop = 3 * self.net.flop * min(batch_size, n), began, took
+        cdef ptrdiff_t steps = (n + batch_size - 1) // batch_size, done = 0
+        cdef double flop = 3 * self.net.flop * min(batch_size, n), began
+        cdef int team = _team(flop, flop * steps)
+        cdef Run run
         code, slots, (decay1, decay2, epsilon, weight_decay, nesterov), clip_norm = optimizer
         if min(rate.size(), loss.size(), hit.size()) < steps:
             raise ValueError(f"rates, losses, hits: expected {steps} items")
@@ -475,8 +476,7 @@ cdef class Core:
         try:
             self._need_slots(slots)
             s.mode = TRAIN_CLIPPED if clip_norm is not None else TRAIN
-            self._need_workspace(min(batch_size, n), _team(flop, flop * steps), s.mode,
-                                 data.dense() != NULL)
+            self._need_workspace(min(batch_size, n), team, s.mode, data.dense() != NULL)
             self._set_data(data)
             s.order = <const int32_t *>rows.data
             s.n = n
@@ -495,16 +495,16 @@ cdef class Core:
             s.optimizer.weight_decay = weight_decay
             s.optimizer.grad_scale = 1
             s.optimizer.root_scale = 1
-            chunk = max(1, <ptrdiff_t>(CHUNK_SECONDS * 20e9 / max(flop, 1e5)))
             while done < steps:
-                chunk = min(chunk, steps - done)
+                run = next_run(&self.pace, flop, team)
+                run.steps = min(run.steps, steps - done)
+                s.threads = run.threads
                 began = time.perf_counter()
                 with nogil:
-                    run_steps(s, done, done + chunk)
-                took = time.perf_counter() - began
-                done += chunk
+                    run_steps(s, done, done + run.steps)
+                keep_pace(&self.pace, &run, max(time.perf_counter() - began, 1e-7))
+                done += run.steps
                 self.step = s.step + done
-                chunk = max(1, <ptrdiff_t>(chunk * CHUNK_SECONDS / max(took, 1e-6)))
                 PyErr_CheckSignals()
                 if tick is not None:
                     tick(done)

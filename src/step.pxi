@@ -44,7 +44,8 @@ cdef struct Steps:
     double *row_loss
     double *block_value    # of each block: penalty, or sum of squares
     double *block_penalty
-    char *scratch          # a block of gradients for each thread
+    char *scratch          # a block of gradients for each of so many threads:
+    int scratches
     int64_t thread_hits[MAX_THREADS]
     fastnn_barrier barrier
 

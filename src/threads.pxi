@@ -94,6 +94,74 @@ cdef int _team(double flop, double flop_of_call) noexcept nogil:
     return <int>max(1.0, min(pays, <double>min(_threads(), MAX_THREADS)))
 
 
+# Short steps may take longer by several threads than by one, where the processors share no cache:
+# that is not to be known beforehand, and on a virtual machine changes as one looks.  The number of
+# threads changes no bit of the result, so a training begins by trying both, and later spends a
+# hundredth of its time on looking whether the other has become the faster.
+cdef double CHUNK_SECONDS = 0.05  # between looks at the signals and the progress
+cdef double TRIAL_SECONDS = 2e-3
+cdef double FLOP_OF_SHORT_STEP = 200e6
+
+
+cdef struct Pace:
+    double flop            # of a step, and
+    int team               # threads at most, for which these hold:
+    double alone           # seconds a step by one thread, 0 if unknown
+    double together        # and by the team
+    double since           # seconds since the slower of them was tried
+    int last               # threads of the last run
+
+
+cdef struct Run:
+    int threads
+    ptrdiff_t steps
+    bint counts            # for the pace: not where threads may have had to be woken
+
+
+cdef Run next_run(Pace *p, double flop, int team) noexcept nogil:
+    cdef Run run
+    cdef double known, seconds = CHUNK_SECONDS, slower
+    if p.flop != flop or p.team != team:
+        p.flop = flop
+        p.team = team
+        p.alone = p.together = p.since = 0
+    run.threads = team
+    if team > 1 and flop < FLOP_OF_SHORT_STEP:
+        slower = max(p.alone, p.together)
+        if p.together == 0 or p.alone == 0:
+            run.threads = 1 if p.together > 0 else team
+            seconds = TRIAL_SECONDS
+        elif p.since > 100 * TRIAL_SECONDS:
+            run.threads = 1 if p.alone == slower else team
+            seconds = TRIAL_SECONDS
+        else:
+            run.threads = 1 if p.alone < p.together else team
+    known = p.alone if run.threads == 1 else p.together
+    if known == 0:
+        known = max(p.alone, p.together, flop / 50e9, 1e-6)
+    run.counts = run.threads == p.last or team == 1
+    run.steps = max(1, <ptrdiff_t>(seconds / known)) if run.counts else 1
+    return run
+
+
+cdef inline double smoothed(double old, double new) noexcept nogil:
+    """A faster pace is believed at once; a slower one may be another program's doing."""
+    return new if old == 0 or new < old else old + 0.1 * min(new - old, old)
+
+
+cdef void keep_pace(Pace *p, const Run *run, double took) noexcept nogil:
+    p.last = run.threads
+    p.since += took
+    if not run.counts:
+        return
+    if run.threads == 1:
+        p.alone = smoothed(p.alone, took / run.steps)
+    if run.threads == p.team:
+        p.together = smoothed(p.together, took / run.steps)
+    if (p.alone < p.together) == (run.threads > 1):  # it was the slower
+        p.since = 0
+
+
 def openmp():
     """The OpenMP that the core is compiled for: its version and whose runtime; None without."""
     if not fastnn_openmp_version():
