@@ -81,6 +81,8 @@ cdef extern from "runtime.h" nogil:
     ctypedef struct fastnn_barrier:
         pass
     void fastnn_wait(fastnn_barrier *b, int team)
+    int fastnn_processor()
+    void fastnn_spread_out(int thread, int home)
     int fastnn_team_size()
     void fastnn_watch_forks()
     bint fastnn_must_be_serial()

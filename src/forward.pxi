@@ -145,12 +145,15 @@ cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
 
 
 cdef void forward(Forward *f) noexcept nogil:
+    cdef int home
     if f.threads == 1:
         forward_share(f, 0, 1)
-    elif takes_panels(f):
-        memset(&f.barrier, 0, sizeof(fastnn_barrier))
-        with parallel(num_threads=f.threads):
+        return
+    memset(&f.barrier, 0, sizeof(fastnn_barrier))
+    home = fastnn_processor()
+    with parallel(num_threads=f.threads):
+        fastnn_spread_out(threadid(), home)
+        if takes_panels(f):
             panels_share(f, threadid(), fastnn_team_size())
-    else:
-        with parallel(num_threads=f.threads):
+        else:
             forward_share(f, threadid(), fastnn_team_size())

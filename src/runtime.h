@@ -17,6 +17,9 @@
 #include <pthread.h>
 #endif
 #if defined(__linux__)
+#ifndef _GNU_SOURCE
+#define _GNU_SOURCE
+#endif
 #include <limits.h>
 #include <linux/futex.h>
 #include <sched.h>
@@ -80,6 +83,36 @@ static inline void fastnn_wait(fastnn_barrier *b, int team)
 #endif
 }
 #endif
+
+/* Linux often wakes the threads of a team on the processor of the one that woke them, where they
+ * wait for its time slice to end while another processor idles.  So at the start of a region the
+ * first thread, which was on processor `home` when it began, lets them run, and one that finds
+ * itself there moves away. */
+static inline int fastnn_processor(void)
+{
+#if defined(__linux__) && defined(__GLIBC__)
+    return sched_getcpu();
+#else
+    return -1;
+#endif
+}
+
+static inline void fastnn_spread_out(int thread, int home)
+{
+#if defined(__linux__) && defined(__GLIBC__)
+    cpu_set_t allowed, others;
+    if (thread == 0) {
+        sched_yield();
+    } else if (sched_getcpu() == home && sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+        others = allowed;
+        CPU_CLR(home, &others);
+        if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
+            sched_setaffinity(0, sizeof allowed, &allowed);
+    }
+#else
+    (void)thread, (void)home;
+#endif
+}
 
 static inline int fastnn_team_size(void)
 {

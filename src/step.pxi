@@ -361,8 +361,11 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
 
 
 cdef void run_steps(Steps *s, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
+    cdef int home
     if s.threads == 1:
         take_steps(s, first, last, 0, 1)
     else:
+        home = fastnn_processor()
         with parallel(num_threads=s.threads):
+            fastnn_spread_out(threadid(), home)
             take_steps(s, first, last, threadid(), fastnn_team_size())
