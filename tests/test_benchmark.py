@@ -90,6 +90,21 @@ class TestTiming:
         assert next(calls) >= 5 * 0.02 / 1e-6
         assert found["a"].median == pytest.approx(1e-6)
 
+    def test_waits_for_threads_to_fall_asleep(self, clock, monkeypatch):
+        def spin_for_a_while(seconds):
+            Clock.sleep(clock, seconds)
+            clock.cpu += seconds if clock.wall < 0.1 else 0.0
+
+        monkeypatch.setattr(clock, "sleep", spin_for_a_while)
+        starts = []
+
+        def call():
+            starts.append(clock.wall)
+            clock.work(1e-3)
+
+        interleaved({"a": call}, Plan(fewest=1, most=1, shortest=1e-3, pause=0.02))
+        assert 0.1 <= starts[-1] < 0.15
+
     def test_ends_in_time_but_not_before_the_fewest_rounds(self, clock):
         plan = Plan(seconds=10.0, fewest=3, most=100, shortest=0.01, pause=0.0)
         assert len(interleaved({"a": lambda: clock.work(1.0)}, plan)["a"].wall) in (10, 11)

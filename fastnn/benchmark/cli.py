@@ -24,7 +24,7 @@ from fastnn.benchmark.timing import Plan
 __all__ = ["add_arguments"]
 
 _PLAN = Plan()
-_QUICK = Plan(seconds=1.0, fewest=3, most=5, shortest=0.005, pause=0.02)
+_QUICK = Plan(seconds=1.0, fewest=3, most=5, shortest=0.005)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 __all__ = ["Plan", "Timing", "interleaved"]
 
+_LONGEST_PAUSE = 1.0
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -24,14 +26,14 @@ class Plan:
     shortest : float
         Seconds that one timing takes at least: it is of as many calls as that needs.
     pause : float
-        Seconds before each timing, for the threads of the one before to fall asleep.
+        Seconds before each timing in which no thread of the one before must still be busy.
     """
 
     seconds: float = 5.0
     fewest: int = 5
     most: int = 25
     shortest: float = 0.02
-    pause: float = 0.05
+    pause: float = 0.02
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,19 @@ def interleaved(calls: Mapping[str, Callable[[], object]], plan: Plan) -> dict[s
         if done >= plan.fewest and time.perf_counter() > end:
             break
         for name, call in calls.items():
-            time.sleep(plan.pause)
+            _settle(plan.pause)
             rounds[name].append(_seconds(call, numbers[name]))
     return {name: Timing(*zip(*samples, strict=True)) for name, samples in rounds.items()}
+
+
+def _settle(pause: float) -> None:
+    """Wait for threads to fall asleep: idle ones of OpenBLAS go on spinning for 0.1 seconds."""
+    end = time.perf_counter() + _LONGEST_PAUSE
+    while pause and time.perf_counter() < end:
+        cpu = time.process_time()
+        time.sleep(pause)
+        if time.process_time() - cpu <= pause / 10:
+            break
 
 
 def _warm_up(call: Callable[[], object], shortest: float) -> int:

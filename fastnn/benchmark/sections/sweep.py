@@ -31,7 +31,7 @@ def measure(run: Run) -> Iterator[Result]:
     data = np.random.default_rng(0).standard_normal(
         _BATCH * _BATCHES * _WIDEST, np.dtype(run.dtype)
     )
-    brief = replace(run.plan, fewest=3, most=3, shortest=0.004, pause=0.0)
+    brief = replace(run.plan, fewest=3, most=3, shortest=0.004, pause=0.001)
     timings: dict[int, Timing] = {}
     for first in range(0, len(widths), _AT_ONCE):
         timings |= _time(widths[first : first + _AT_ONCE], data, brief)
