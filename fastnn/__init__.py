@@ -10,12 +10,13 @@ from fastnn.callbacks import Callback, StopTraining
 from fastnn.history import History
 from fastnn.layers import Dense, Dropout
 from fastnn.network import Network
-from fastnn.optimizers import SGD, AdaGrad, Adam, AdamW, RMSProp
+from fastnn.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Lion, NAdam, RMSProp
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SGD",
+    "AdaDelta",
     "AdaGrad",
     "Adam",
     "AdamW",
@@ -23,6 +24,8 @@ __all__ = [
     "Dense",
     "Dropout",
     "History",
+    "Lion",
+    "NAdam",
     "Network",
     "RMSProp",
     "StopTraining",

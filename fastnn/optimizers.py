@@ -22,9 +22,12 @@ from fastnn._validation import describe, flag, fraction, known_name
 __all__ = [
     "OPTIMIZERS",
     "SGD",
+    "AdaDelta",
     "AdaGrad",
     "Adam",
     "AdamW",
+    "Lion",
+    "NAdam",
     "Optimizer",
     "RMSProp",
     "from_config",
@@ -53,6 +56,9 @@ class Optimizer(Described):
     clip_norm : float or None
         If given, gradients are scaled down so that their norm, taken over all of them together, is
         at most about this, as `torch.nn.utils.clip_grad_norm_` does.
+    clip_value : float or None
+        If given, each number of the gradients is cut to ``[-clip_value, clip_value]``, before any
+        `clip_norm`, as `torch.nn.utils.clip_grad_value_` does.
 
     Raises
     ------
@@ -65,6 +71,7 @@ class Optimizer(Described):
     learning_rate: float = 0.001
     weight_decay: float = field(default=0.0, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
+    clip_value: float | None = field(default=None, kw_only=True)
     _memory: _Memory = field(init=False, compare=False, default_factory=_Memory)
 
     def __post_init__(self) -> None:
@@ -72,6 +79,8 @@ class Optimizer(Described):
         self._set("weight_decay", non_negative("weight_decay", self.weight_decay))
         if self.clip_norm is not None:
             self._set("clip_norm", positive("clip_norm", self.clip_norm))
+        if self.clip_value is not None:
+            self._set("clip_value", positive("clip_value", self.clip_value))
 
     @property
     def slots(self) -> int:
@@ -82,7 +91,8 @@ class Optimizer(Described):
         """The hyperparameters as the compiled core takes them.
 
         Always five: SGD's ``momentum``, ``rho`` or ``beta_1``; RMSProp's ``momentum`` or
-        ``beta_2``; ``epsilon``; ``weight_decay``; ``nesterov`` as 0 or 1.
+        ``beta_2``; ``epsilon``; ``weight_decay``; ``nesterov`` as 0 or 1, or NAdam's
+        ``momentum_decay``.
         """
         raise NotImplementedError
 
@@ -105,7 +115,9 @@ class Optimizer(Described):
         raise NotImplementedError
 
     def clipped(self, grads: Sequence[Array]) -> list[Array]:
-        """``grads`` times ``min(1, clip_norm / (norm + 1e-6))``, if there is a ``clip_norm``."""
+        """``grads`` cut to ``clip_value``, then times ``min(1, clip_norm / (norm + 1e-6))``."""
+        if self.clip_value is not None:
+            grads = [np.clip(g, -self.clip_value, self.clip_value) for g in grads]
         if self.clip_norm is None:
             return list(grads)
         norm = math.sqrt(sum(float(np.square(g, dtype=np.float64).sum()) for g in grads))
@@ -195,7 +207,7 @@ class SGD(Optimizer):
         Whether ``grad + momentum * buf`` does; needs ``momentum > 0``.
     weight_decay : float, default 0.0
         An L2 penalty: ``grad += weight_decay * param``.
-    clip_norm : float, optional
+    clip_norm, clip_value : float, optional
         See `Optimizer`.
     """
 
@@ -241,7 +253,7 @@ class AdaGrad(Optimizer):
         Greater than 0; added to the root.
     weight_decay : float, default 0.0
         An L2 penalty: ``grad += weight_decay * param``.
-    clip_norm : float, optional
+    clip_norm, clip_value : float, optional
         See `Optimizer`.
     """
 
@@ -286,7 +298,7 @@ class RMSProp(Optimizer):
         ``0 <= momentum < 1``, on the scaled gradient.
     weight_decay : float, default 0.0
         An L2 penalty: ``grad += weight_decay * param``.
-    clip_norm : float, optional
+    clip_norm, clip_value : float, optional
         See `Optimizer`.
     """
 
@@ -326,8 +338,62 @@ class RMSProp(Optimizer):
 
 
 @dataclass(frozen=True, repr=False)
+class AdaDelta(Optimizer):
+    """Steps of the size of the steps before them (Zeiler 2012, "ADADELTA").
+
+    ``v`` and ``u`` being running means of squared gradients and of squared steps::
+
+        v = rho * v + (1 - rho) * grad**2
+        delta = sqrt(u + epsilon) / sqrt(v + epsilon) * grad
+        u = rho * u + (1 - rho) * delta**2
+        param -= learning_rate * delta
+
+    Parameters
+    ----------
+    learning_rate : float, default 1.0
+    rho : float, default 0.9
+        ``0 <= rho < 1``: how slowly the two means forget.
+    epsilon : float, default 1e-6
+        Greater than 0; under both roots, it decides the size of the first steps.
+    weight_decay : float, default 0.0
+        An L2 penalty: ``grad += weight_decay * param``.
+    clip_norm, clip_value : float, optional
+        See `Optimizer`.
+    """
+
+    name: ClassVar[str] = "adadelta"
+    code: ClassVar[int] = 5
+
+    learning_rate: float = 1.0
+    rho: float = 0.9
+    epsilon: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("rho", fraction("rho", self.rho))
+        self._set("epsilon", positive("epsilon", self.epsilon))
+
+    @property
+    def slots(self) -> int:
+        return 2
+
+    def coefficients(self) -> tuple[float, float, float, float, float]:
+        return self.rho, 0.0, self.epsilon, self.weight_decay, 0.0
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        v, u = slots
+        grad = self._decayed(param, grad)
+        v[...] = self.rho * v + (1 - self.rho) * grad**2
+        delta = np.sqrt(u + self.epsilon) / np.sqrt(v + self.epsilon) * grad
+        u[...] = self.rho * u + (1 - self.rho) * delta**2
+        param -= rate * delta
+
+
+@dataclass(frozen=True, repr=False)
 class _Moments(Optimizer):
-    """What Adam and AdamW share: running means of the gradient and of its square."""
+    """What Adam, AdamW and NAdam share: running means of the gradient and of its square."""
 
     beta_1: float = 0.9
     beta_2: float = 0.999
@@ -346,19 +412,43 @@ class _Moments(Optimizer):
     def coefficients(self) -> tuple[float, float, float, float, float]:
         return self.beta_1, self.beta_2, self.epsilon, self.weight_decay, 0.0
 
-    def _adam(
-        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
-    ) -> None:
-        m, v = slots
+    def _follow(self, grad: Array, m: Array, v: Array) -> None:
         m[...] = self.beta_1 * m + (1 - self.beta_1) * grad
         v[...] = self.beta_2 * v + (1 - self.beta_2) * grad**2
-        step_size = rate / (1 - self.beta_1**step)
-        root = np.sqrt(v) / math.sqrt(1 - self.beta_2**step)
-        param -= step_size * m / (root + self.epsilon)
+
+    def _root(self, v: Array, step: int) -> Array:
+        root: Array = np.sqrt(v) / math.sqrt(1 - self.beta_2**step) + self.epsilon
+        return root
 
 
 @dataclass(frozen=True, repr=False)
-class Adam(_Moments):
+class _Adam(_Moments):
+    """What Adam and AdamW share beyond that: the update, and AMSGrad's variant of it."""
+
+    amsgrad: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("amsgrad", flag("amsgrad", self.amsgrad))
+
+    @property
+    def slots(self) -> int:
+        return 3 if self.amsgrad else 2
+
+    def _step(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        m, v = slots[:2]
+        self._follow(grad, m, v)
+        if self.amsgrad:
+            largest = slots[2]
+            np.maximum(largest, v, out=largest)
+            v = largest
+        param -= rate / (1 - self.beta_1**step) * m / self._root(v, step)
+
+
+@dataclass(frozen=True, repr=False)
+class Adam(_Adam):
     """Running means of the gradient and of its square, their bias corrected (Kingma and Ba 2015).
 
     Parameters
@@ -370,7 +460,10 @@ class Adam(_Moments):
         Greater than 0; added to the root, after the bias correction.
     weight_decay : float, default 0.0
         An L2 penalty: ``grad += weight_decay * param``.
-    clip_norm : float, optional
+    amsgrad : bool, default False
+        Whether the largest mean of squares so far takes the place of the mean of squares, so that
+        no rate grows again (AMSGrad: Reddi, Kale and Kumar 2018).
+    clip_norm, clip_value : float, optional
         See `Optimizer`.
     """
 
@@ -380,11 +473,11 @@ class Adam(_Moments):
     def apply(
         self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
     ) -> None:
-        self._adam(param, self._decayed(param, grad), slots, step, rate)
+        self._step(param, self._decayed(param, grad), slots, step, rate)
 
 
 @dataclass(frozen=True, repr=False)
-class AdamW(_Moments):
+class AdamW(_Adam):
     """Adam with the weight decay apart from the gradient (Loshchilov and Hutter 2019).
 
     Parameters
@@ -396,7 +489,9 @@ class AdamW(_Moments):
         Greater than 0; added to the root, after the bias correction.
     weight_decay : float, default 0.01
         First of all, ``param *= 1 - learning_rate * weight_decay``.
-    clip_norm : float, optional
+    amsgrad : bool, default False
+        As of `Adam`.
+    clip_norm, clip_value : float, optional
         See `Optimizer`.
     """
 
@@ -409,11 +504,114 @@ class AdamW(_Moments):
         self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
     ) -> None:
         param *= 1 - rate * self.weight_decay
-        self._adam(param, grad, slots, step, rate)
+        self._step(param, grad, slots, step, rate)
+
+
+@dataclass(frozen=True, repr=False)
+class NAdam(_Moments):
+    """Adam with Nesterov's look ahead (Dozat 2016, "Incorporating Nesterov momentum into Adam").
+
+    ``m`` and ``v`` being Adam's means and ``mu_t`` the momentum of step t::
+
+        mu_t = beta_1 * (1 - 0.96 ** (t * momentum_decay) / 2)
+        m_hat = (mu_{t+1} * m / (1 - mu_1 * ... * mu_{t+1})
+                 + (1 - mu_t) * grad / (1 - mu_1 * ... * mu_t))
+        param -= learning_rate * m_hat / (sqrt(v / (1 - beta_2**t)) + epsilon)
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.002
+    beta_1, beta_2 : float, default 0.9 and 0.999
+        ``0 <= beta < 1``: how slowly the two means forget.
+    epsilon : float, default 1e-8
+        Greater than 0; added to the root, after the bias correction.
+    momentum_decay : float, default 0.004
+        At least 0: how fast the momentum grows from about ``beta_1 / 2`` to ``beta_1``.
+    weight_decay : float, default 0.0
+        An L2 penalty: ``grad += weight_decay * param``.
+    clip_norm, clip_value : float, optional
+        See `Optimizer`.
+    """
+
+    name: ClassVar[str] = "nadam"
+    code: ClassVar[int] = 6
+
+    learning_rate: float = 0.002
+    momentum_decay: float = 0.004
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("momentum_decay", non_negative("momentum_decay", self.momentum_decay))
+
+    def coefficients(self) -> tuple[float, float, float, float, float]:
+        return self.beta_1, self.beta_2, self.epsilon, self.weight_decay, self.momentum_decay
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        m, v = slots
+        grad = self._decayed(param, grad)
+        self._follow(grad, m, v)
+        momentums = self.beta_1 * (1 - 0.96 ** (np.arange(1, step + 2) * self.momentum_decay) / 2)
+        product, now, following = momentums[:-1].prod(), momentums[-2], momentums[-1]
+        of_grad = float(rate * (1 - now) / (1 - product))
+        of_mean = float(rate * following / (1 - product * following))
+        param -= (of_grad * grad + of_mean * m) / self._root(v, step)
+
+
+@dataclass(frozen=True, repr=False)
+class Lion(Optimizer):
+    """Steps of one size, in the direction of a momentum's sign.
+
+    Chen et al. 2023, "Symbolic discovery of optimization algorithms", algorithm 2::
+
+        param *= 1 - learning_rate * weight_decay
+        param -= learning_rate * sign(beta_1 * m + (1 - beta_1) * grad)
+        m = beta_2 * m + (1 - beta_2) * grad
+
+    Its learning rate is best 3 to 10 times smaller than Adam's, the weight decay larger by as much.
+
+    Parameters
+    ----------
+    learning_rate : float, default 0.0001
+    beta_1, beta_2 : float, default 0.9 and 0.99
+        ``0 <= beta < 1``: how much of m counts in a step, and how slowly m forgets.
+    weight_decay : float, default 0.0
+        Decoupled, as that of `AdamW`.
+    clip_norm, clip_value : float, optional
+        See `Optimizer`.
+    """
+
+    name: ClassVar[str] = "lion"
+    code: ClassVar[int] = 7
+
+    learning_rate: float = 0.0001
+    beta_1: float = 0.9
+    beta_2: float = 0.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._set("beta_1", fraction("beta_1", self.beta_1))
+        self._set("beta_2", fraction("beta_2", self.beta_2))
+
+    @property
+    def slots(self) -> int:
+        return 1
+
+    def coefficients(self) -> tuple[float, float, float, float, float]:
+        return self.beta_1, self.beta_2, 0.0, self.weight_decay, 0.0
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        (m,) = slots
+        param *= 1 - rate * self.weight_decay
+        param -= rate * np.sign(self.beta_1 * m + (1 - self.beta_1) * grad)
+        m[...] = self.beta_2 * m + (1 - self.beta_2) * grad
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {
-    cls.name: cls for cls in (SGD, AdaGrad, RMSProp, Adam, AdamW)
+    cls.name: cls for cls in (SGD, AdaGrad, RMSProp, Adam, AdamW, AdaDelta, NAdam, Lion)
 }
 
 

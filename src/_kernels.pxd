@@ -6,13 +6,14 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 cdef extern from "kernels.h" nogil:
     enum: IDENTITY, RELU, GELU, SILU, SIGMOID, SOFTMAX
     enum: CROSS_ENTROPY, BINARY_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY
-    enum: SGD, ADAGRAD, RMSPROP, ADAM, ADAMW
+    enum: SGD, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, NADAM, LION
 
     ctypedef struct optimizer_step:
         int kind
         int slots
         int nesterov
         double rate
+        double gradient_rate
         double decay1
         double decay2
         double epsilon
@@ -61,13 +62,15 @@ cdef extern from "kernels.h" nogil:
                         const loss_target *target, double *row_loss, ptrdiff_t rows,
                         ptrdiff_t cols) noexcept nogil
         void (*update)(const optimizer_step *step, double l1, double l2, void *w, void *g,
-                       void *state1, void *state2, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
+                       void *state1, void *state2, void *state3, ptrdiff_t rows,
+                       ptrdiff_t cols) noexcept nogil
         void (*transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         double (*penalty)(double l1, double l2, void *g, const void *w, ptrdiff_t rows,
                           ptrdiff_t cols) noexcept nogil
         void (*prefetch_row)(const void *row, ptrdiff_t cols) noexcept nogil
         void (*prefetch_panel)(const void *panel, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         double (*sum_of_squares)(const void *x, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
+        void (*clip)(void *x, double bound, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil
         void (*map)(int function, void *y, const void *x, ptrdiff_t n) noexcept nogil
         double (*multiply_add)(ptrdiff_t n) noexcept nogil

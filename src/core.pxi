@@ -455,7 +455,8 @@ cdef class Core:
               tick):
         """One optimizer step for each batch of `batch_size` of the rows that `order` lists, or all.
 
-        `optimizer` is (code, slots, coefficients, clip_norm or None); losses and hits are filled.
+        `optimizer` is (code, slots, coefficients, clip_norm or None, clip_value or None); losses and
+        hits are filled.
         Between runs of steps, signals are looked at and tick(batches done) is called.
         """
         cdef Steps *s = &self.steps
@@ -469,7 +470,8 @@ cdef class Core:
         cdef double flop = 3 * self.net.flop * min(batch_size, n), began
         cdef int team = _team(flop, flop * steps)
         cdef Run run
-        code, slots, (decay1, decay2, epsilon, weight_decay, nesterov), clip_norm = optimizer
+        cdef _Buffer momentums
+        code, slots, (decay1, decay2, epsilon, weight_decay, last), clip_norm, clip_value = optimizer
         if min(rate.size(), loss.size(), hit.size()) < steps:
             raise ValueError(f"rates, losses, hits: expected {steps} items")
         self._begin_training()
@@ -483,18 +485,24 @@ cdef class Core:
             s.batch = batch_size
             s.step = self.step
             s.clip_norm = clip_norm or 0
+            s.clip_value = clip_value or 0
             s.rates = <const double *>rate.data
             s.losses = <double *>loss.data
             s.hits = <int64_t *>hit.data
             s.optimizer.kind = code
             s.optimizer.slots = slots
-            s.optimizer.nesterov = nesterov
+            s.optimizer.nesterov = code == SGD and last != 0
+            s.momentum_decay = last
             s.optimizer.decay1 = decay1
             s.optimizer.decay2 = decay2
             s.optimizer.epsilon = epsilon
             s.optimizer.weight_decay = weight_decay
             s.optimizer.grad_scale = 1
             s.optimizer.root_scale = 1
+            if code == NADAM:
+                momentums = _Buffer.of(empty(steps + 1), "momentums", "d", True)
+                s.momentums = <const double *>momentums.data
+                list_momentums(s, <double *>momentums.data, steps)
             while done < steps:
                 run = next_run(&self.pace, flop, team)
                 run.steps = min(run.steps, steps - done)

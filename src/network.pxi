@@ -40,7 +40,7 @@ cdef struct Network:
     bint penalized
     char *params
     char *transposed
-    char *state[2]
+    char *state[3]
     char *grads
 
 

@@ -30,6 +30,9 @@ cdef struct Steps:
     # the optimizer; rates[i] of batch i
     optimizer_step optimizer
     double clip_norm       # 0: off
+    double clip_value      # 0: off
+    double momentum_decay  # NAdam's, and the product of its momentums before batch i
+    const double *momentums
     const double *rates
     double *losses
     int64_t *hits
@@ -203,7 +206,8 @@ cdef inline void update_part(const Network *net, const optimizer_step *step, dou
                              ptrdiff_t cols) noexcept nogil:
     net.K.update(step, l1, l2, at(net, net.params, offset), g,
                  at(net, net.state[0], offset) if step.slots > 0 else NULL,
-                 at(net, net.state[1], offset) if step.slots > 1 else NULL, rows, cols)
+                 at(net, net.state[1], offset) if step.slots > 1 else NULL,
+                 at(net, net.state[2], offset) if step.slots > 2 else NULL, rows, cols)
 
 
 cdef void update_block(const Network *net, const optimizer_step *step, const Block *k,
@@ -235,6 +239,7 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
     cdef char *d = s.d[i] + k.j * panel
     cdef char *g
     cdef char *bias_g
+    cdef bint clip = s.clip_value > 0 and s.mode != GRADIENTS
     if s.mode == TRAIN:
         g = s.scratch + thread * (K.nr + 1) * K.nr * K.itemsize
         bias_g = g + K.nr * K.nr * K.itemsize
@@ -247,10 +252,14 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
         K.bias_gradient(bias_g, d, b.rows, k.cols)
     if net.penalized:
         s.block_penalty[number] = K.penalty(
-            layer.l1, layer.l2, NULL if s.mode == TRAIN else g, at(net, net.params, k.weight),
-            k.rows, k.cols)
+            layer.l1, layer.l2, NULL if s.mode == TRAIN and not clip else g,
+            at(net, net.params, k.weight), k.rows, k.cols)
+    if clip:
+        K.clip(g, s.clip_value, k.rows, k.cols)
+        if k.p == 0 and layer.use_bias:
+            K.clip(bias_g, s.clip_value, 1, k.cols)
     if s.mode == TRAIN:
-        update_block(net, step, k, g, bias_g, layer.l1, layer.l2)
+        update_block(net, step, k, g, bias_g, 0 if clip else layer.l1, 0 if clip else layer.l2)
     elif s.mode == TRAIN_CLIPPED:
         s.block_value[number] = K.sum_of_squares(g, k.rows, k.cols)
         if k.p == 0 and layer.use_bias:
@@ -296,16 +305,37 @@ cdef double power(double base, int64_t exponent) noexcept nogil:
     return result
 
 
+cdef double nadam_momentum(const Steps *s, int64_t t) noexcept nogil:
+    return s.optimizer.decay1 * (1 - 0.5 * pow(0.96, t * s.momentum_decay))
+
+
+cdef void list_momentums(const Steps *s, double *products, ptrdiff_t steps) noexcept nogil:
+    """products[i]: NAdam's momentums of all steps before batch i of the run, multiplied."""
+    cdef double product = 1
+    cdef int64_t t = 0
+    cdef ptrdiff_t i
+    while t < s.step and product > 1e-40:  # of which nothing is left beside 1
+        t += 1
+        product *= nadam_momentum(s, t)
+    products[0] = product
+    for i in range(steps):
+        products[i + 1] = products[i] * nadam_momentum(s, s.step + i + 1)
+
+
 cdef optimizer_step the_step(const Steps *s, ptrdiff_t index) noexcept nogil:
     """The optimizer's numbers for batch `index`: rate, and Adam's bias corrections."""
     cdef optimizer_step o = s.optimizer
     cdef int64_t t = s.step + index + 1
     o.rate = s.rates[index]
+    if o.kind == ADAMW or o.kind == LION:
+        o.weight_decay *= o.rate
     if o.kind == ADAM or o.kind == ADAMW:
-        if o.kind == ADAMW:
-            o.weight_decay *= o.rate
         o.rate /= 1 - power(o.decay1, t)
         o.root_scale = 1 / sqrt(1 - power(o.decay2, t))
+    elif o.kind == NADAM:
+        o.root_scale = 1 / sqrt(1 - power(o.decay2, t))
+        o.gradient_rate = o.rate * (1 - nadam_momentum(s, t)) / (1 - s.momentums[index + 1])
+        o.rate *= nadam_momentum(s, t + 1) / (1 - s.momentums[index + 1] * nadam_momentum(s, t + 1))
     return o
 
 

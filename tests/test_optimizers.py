@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn import optimizers
-from fastnn.optimizers import OPTIMIZERS, SGD, AdaGrad, Adam, AdamW, RMSProp
+from fastnn.optimizers import OPTIMIZERS, SGD, AdaDelta, AdaGrad, Adam, AdamW, Lion, NAdam, RMSProp
 
 EACH = pytest.mark.parametrize("cls", OPTIMIZERS.values(), ids=OPTIMIZERS.keys())
 DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -39,8 +39,42 @@ CONFIGURATIONS = [
     ),
     (AdamW(0.1), "AdamW", {}),
     (AdamW(0.1, 0.8, 0.9, weight_decay=0.2), "AdamW", {"betas": (0.8, 0.9), "weight_decay": 0.2}),
+    (Adam(0.1, amsgrad=True), "Adam", {"amsgrad": True}),
+    (
+        AdamW(0.1, 0.8, 0.5, weight_decay=0.2, amsgrad=True),
+        "AdamW",
+        {"betas": (0.8, 0.5), "weight_decay": 0.2, "amsgrad": True},
+    ),
+    (AdaDelta(), "Adadelta", {}),
+    (
+        AdaDelta(0.5, 0.8, 1e-2, weight_decay=0.2),
+        "Adadelta",
+        {"rho": 0.8, "eps": 1e-2, "weight_decay": 0.2},
+    ),
+    (NAdam(0.1), "NAdam", {}),
+    (
+        NAdam(0.1, 0.8, 0.9, 1e-2, 0.1, weight_decay=0.2),
+        "NAdam",
+        {"betas": (0.8, 0.9), "eps": 1e-2, "momentum_decay": 0.1, "weight_decay": 0.2},
+    ),
 ]
-EXAMPLES = [ours for ours, _, _ in CONFIGURATIONS] + [Adam(clip_norm=1.5), AdamW(weight_decay=0)]
+EXAMPLES = [
+    *(ours for ours, _, _ in CONFIGURATIONS),
+    Adam(clip_norm=1.5),
+    AdamW(weight_decay=0),
+    Lion(),
+    Lion(0.01, 0.8, 0.9, weight_decay=0.2, clip_value=0.5),
+]
+
+
+@pytest.fixture
+def torch():
+    """PyTorch, its scalars (such as NAdam's product of momentums) in float64."""
+    torch = pytest.importorskip("torch", reason="the formulas are compared with PyTorch's")
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch
+    torch.set_default_dtype(before)
 
 
 def fresh(optimizer):
@@ -61,11 +95,10 @@ def problem(dtype=np.float64, steps=12, seed=8):
 
 
 @DTYPES
-@pytest.mark.parametrize("clip_norm", [None, 2.0])
+@pytest.mark.parametrize(("clip_norm", "clip_value"), [(None, None), (2.0, None), (2.0, 1.5)])
 @pytest.mark.parametrize(("ours", "name", "options"), CONFIGURATIONS, ids=repr)
-def test_like_torch(ours, name, options, clip_norm, dtype):
-    torch = pytest.importorskip("torch", reason="the formulas are compared with PyTorch's")
-    ours = dataclasses.replace(ours, clip_norm=clip_norm)
+def test_like_torch(ours, name, options, clip_norm, clip_value, dtype, torch):
+    ours = dataclasses.replace(ours, clip_norm=clip_norm, clip_value=clip_value)
     params, grads = problem(dtype)
     leaves = [torch.nn.Parameter(torch.tensor(p)) for p in params]
     theirs = getattr(torch.optim, name)(leaves, lr=ours.learning_rate, **options)
@@ -73,6 +106,8 @@ def test_like_torch(ours, name, options, clip_norm, dtype):
     for step_grads in grads:
         for leaf, grad in zip(leaves, step_grads, strict=True):
             leaf.grad = torch.tensor(grad)
+        if clip_value is not None:
+            torch.nn.utils.clip_grad_value_(leaves, clip_value)
         if clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(leaves, clip_norm)
         theirs.step()
@@ -83,6 +118,17 @@ def test_like_torch(ours, name, options, clip_norm, dtype):
             tolerance = 20 * len(grads) * np.finfo(dtype).eps
             np.testing.assert_allclose(param, expected, rtol=tolerance, atol=tolerance)
     assert all((np.abs(p - s) > 1e-3).any() for p, s in zip(params, start, strict=True))
+
+
+def test_the_largest_mean_of_squares_keeps_the_rate_small():
+    """AMSGrad differs from Adam as soon as a gradient is smaller than those before."""
+    params, _ = problem()
+    plain, capped = params[0].copy(), params[0].copy()
+    adam, amsgrad = Adam(0.1, 0.0, 0.5), Adam(0.1, 0.0, 0.5, amsgrad=True)
+    for scale, same in ((1.0, True), (2.0, True), (0.1, False)):
+        for optimizer, param in ((adam, plain), (amsgrad, capped)):
+            optimizer.update([param], [np.full_like(param, scale)])
+        assert np.array_equal(plain, capped) == same
 
 
 class TestFormulas:
@@ -135,11 +181,26 @@ class TestFormulas:
             expected.append(w)
         assert self.run(cls(0.1, b1, b2, eps, weight_decay=0)) == pytest.approx(expected)
 
+    def test_lion(self):
+        b1, b2, decay, w, m = 0.5, 0.75, 0.3, 1.0, 0.0
+        expected = []
+        for g in self.g:
+            w = w * (1 - 0.1 * decay) - 0.1 * np.sign(b1 * m + (1 - b1) * g)
+            m = b2 * m + (1 - b2) * g
+            expected.append(w)
+        assert self.run(Lion(0.1, b1, b2, weight_decay=decay)) == pytest.approx(expected)
+        assert self.run(Lion(0.1, 0.0)) == pytest.approx([0.9, 1.0, 0.9])
+
+    def test_lion_rests_where_there_is_no_gradient(self):
+        param = np.array([1.0, 1.0])
+        Lion(0.1).update([param], [np.array([0.0, 1e-30])])
+        assert param.tolist() == [1.0, 0.9]
+
     @EACH
     def test_weight_decay(self, cls):
-        """A penalty is part of the gradient; AdamW shrinks the weight, whatever the step."""
+        """A penalty is part of the gradient; AdamW and Lion shrink the weight, whatever it is."""
         decayed = self.run(cls(0.1, weight_decay=0.3), w=2.0)[0]
-        if cls is AdamW:
+        if cls in (AdamW, Lion):
             assert decayed == pytest.approx(self.run(cls(0.1, weight_decay=0), w=2 * 0.97)[0])
         else:
             param = np.array([2.0])
@@ -173,8 +234,8 @@ class TestDescent:
     @EACH
     def test_every_optimizer_descends(self, cls):
         w = np.array([1.0, -2.0])
-        optimizer = cls(0.05, weight_decay=0.0)
-        for _ in range(300):
+        optimizer = cls(1.0 if cls is AdaDelta else 0.05, weight_decay=0.0)
+        for _ in range(400):
             optimizer.update([w], [2 * w])
         assert np.abs(w).max() < 0.7
 
@@ -298,6 +359,15 @@ class TestClipping:
         grads = [np.array([3.0]), np.array([4.0])]
         assert [g.item() for g in SGD(clip_norm=clip_norm).clipped(grads)] == [3, 4]
 
+    def test_value_comes_before_norm(self):
+        grads = [np.array([3.0, -0.5]), np.array([[-4.0]])]
+        cut = SGD(clip_value=1.0).clipped(grads)
+        assert [c.tolist() for c in cut] == [[1.0, -0.5], [[-1.0]]]
+        both = SGD(clip_value=1.0, clip_norm=0.75).clipped(grads)
+        scale = 0.75 / (1.5 + 1e-6)
+        assert both[0].tolist() == pytest.approx([scale, -0.5 * scale], rel=1e-14)
+        assert [g.tolist() for g in grads] == [[3.0, -0.5], [[-4.0]]]
+
     def test_squares_do_not_overflow(self):
         clipped = SGD(clip_norm=1.0).clipped([np.array([3e30, 4e30], dtype=np.float32)])
         np.testing.assert_allclose(clipped[0], [0.6, 0.8], rtol=1e-6)
@@ -342,14 +412,26 @@ def test_defaults():
         "nesterov": False,
         "weight_decay": 0.0,
         "clip_norm": None,
+        "clip_value": None,
     }
-    assert [cls().learning_rate for cls in OPTIMIZERS.values()] == [1e-3, 1e-2, 1e-2, 1e-3, 1e-3]
-    assert [cls().weight_decay for cls in OPTIMIZERS.values()] == [0, 0, 0, 0, 0.01]
+    rates = {name: cls().learning_rate for name, cls in OPTIMIZERS.items()}
+    assert rates == {
+        "sgd": 1e-3,
+        "adagrad": 1e-2,
+        "rmsprop": 1e-2,
+        "adam": 1e-3,
+        "adamw": 1e-3,
+        "adadelta": 1.0,
+        "nadam": 2e-3,
+        "lion": 1e-4,
+    }
+    assert [name for name, cls in OPTIMIZERS.items() if cls().weight_decay] == ["adamw"]
 
 
 def test_what_the_native_core_is_told():
     assert [cls.code for cls in OPTIMIZERS.values()] == list(range(len(OPTIMIZERS)))
-    assert list(OPTIMIZERS)[:5] == ["sgd", "adagrad", "rmsprop", "adam", "adamw"]
+    names = "sgd adagrad rmsprop adam adamw adadelta nadam lion"
+    assert list(OPTIMIZERS)[:8] == names.split()
     told = [
         (SGD(), 0, (0, 0, 0, 0, 0)),
         (SGD(0.1, 0.9, True, weight_decay=0.2), 1, (0.9, 0, 0, 0.2, 1)),
@@ -358,6 +440,10 @@ def test_what_the_native_core_is_told():
         (RMSProp(momentum=0.5), 2, (0.99, 0.5, 1e-8, 0, 0)),
         (Adam(), 2, (0.9, 0.999, 1e-8, 0, 0)),
         (AdamW(), 2, (0.9, 0.999, 1e-8, 0.01, 0)),
+        (Adam(amsgrad=True), 3, (0.9, 0.999, 1e-8, 0, 0)),
+        (AdaDelta(weight_decay=0.2), 2, (0.9, 0, 1e-6, 0.2, 0)),
+        (NAdam(), 2, (0.9, 0.999, 1e-8, 0, 0.004)),
+        (Lion(weight_decay=0.2), 1, (0.9, 0.99, 0, 0.2, 0)),
     ]
     for optimizer, slots, coefficients in told:
         assert optimizer.slots == slots
@@ -397,6 +483,8 @@ def test_resolve():
         (ValueError, "clip_norm", 0),
         (ValueError, "clip_norm", -1),
         (TypeError, "clip_norm", "1"),
+        (ValueError, "clip_value", 0),
+        (TypeError, "clip_value", True),
     ],
 )
 def test_refuses(cls, error, argument, value):
@@ -418,6 +506,12 @@ def test_refuses(cls, error, argument, value):
         (Adam, "epsilon", 0),
         (AdamW, "beta_1", float("nan")),
         (AdamW, "epsilon", -1e-8),
+        (AdaDelta, "rho", 1.0),
+        (AdaDelta, "epsilon", 0),
+        (NAdam, "beta_1", 1.0),
+        (NAdam, "momentum_decay", -1),
+        (Lion, "beta_1", 1.0),
+        (Lion, "beta_2", -0.1),
     ],
 )
 def test_refuses_out_of_range(cls, argument, value):

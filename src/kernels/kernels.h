@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The codes are the positions in fastnn/activations.py and fastnn/losses.py. */
+/* The codes are the positions in fastnn/activations.py, losses.py and optimizers.py. */
 enum activation {
     IDENTITY, STEP, SIGMOID, TANH, RELU, LEAKY_RELU, ELU, SELU, SOFTPLUS, GELU, SILU, SOFTMAX
 };
@@ -24,20 +24,24 @@ enum loss {
     MSE, MAE, HUBER, POISSON,
     CROSS_ENTROPY, BINARY_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY
 };
-enum optimizer { SGD, ADAGRAD, RMSPROP, ADAM, ADAMW };
+enum optimizer {
+    SGD, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, NADAM, LION,
+    AMSGRAD = 100 /* what Adam and AdamW are with a third state */
+};
 enum vector_function { V_EXP, V_EXPM1, V_LOG, V_LOG1P, V_TANH, V_SIGMOID, V_ERF };
 
 /* One optimizer step, its numbers already computed for this step's count. */
 typedef struct {
     int kind;            /* enum optimizer */
-    int slots;           /* state arrays in use: 0, 1 or 2 */
+    int slots;           /* state arrays in use: 0 to 3 */
     int nesterov;
     double rate;         /* step size; Adam's first bias correction is in it */
+    double gradient_rate; /* NAdam's for the gradient itself */
     double decay1;       /* momentum, rho or beta_1 */
     double decay2;       /* RMSProp's momentum, or beta_2 */
     double epsilon;
     double root_scale;   /* Adam: 1 / sqrt(1 - beta_2^t) */
-    double weight_decay; /* AdamW: rate * weight_decay */
+    double weight_decay; /* AdamW, Lion: rate * weight_decay */
     double grad_scale;   /* from clipping by the norm; 1 when off */
 } optimizer_step;
 
@@ -96,7 +100,7 @@ typedef struct {
 
     /* The optimizer's update of `rows` rows of a panel; l1 and l2 are the layer's; g is spent. */
     void (*update)(const optimizer_step *step, double l1, double l2, void *w, void *g,
-                   void *state1, void *state2, ptrdiff_t rows, ptrdiff_t cols);
+                   void *state1, void *state2, void *state3, ptrdiff_t rows, ptrdiff_t cols);
     /* wt (cols, rows) = w (rows, cols)', one block of at most nr by nr. */
     void (*transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols);
 
@@ -106,6 +110,8 @@ typedef struct {
     void (*prefetch_row)(const void *row, ptrdiff_t cols);
     void (*prefetch_panel)(const void *panel, ptrdiff_t rows, ptrdiff_t cols);
     double (*sum_of_squares)(const void *x, ptrdiff_t rows, ptrdiff_t cols);
+    /* Into [-bound, bound]. */
+    void (*clip)(void *x, double bound, ptrdiff_t rows, ptrdiff_t cols);
     int (*all_finite)(const void *x, ptrdiff_t n);
     /* y = f(x), for tests and benchmarks of the vector math. */
     void (*map)(int function, void *y, const void *x, ptrdiff_t n);

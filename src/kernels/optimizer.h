@@ -1,5 +1,5 @@
-/* The optimizers' updates on one vector: parameter w, gradient g, states s1 and
- * s2 (formulas: fastnn/optimizers.py).
+/* The optimizers' updates on one vector: parameter w, gradient g, states s1 to s3
+ * (formulas: fastnn/optimizers.py).
  *
  *   ROW(code, update) */
 
@@ -23,7 +23,25 @@
     ROW(ADAM,                                                                                     \
         s1 = decay1 * s1 + rest1 * g;                                                      \
         s2 = decay2 * s2 + rest2 * g * g;                                                  \
-        w -= rate * s1 / (vsqrt(s2) * root_scale + epsilon))
+        w -= rate * s1 / (vsqrt(s2) * root_scale + epsilon))                                      \
+    ROW(AMSGRAD,                                                                                  \
+        s1 = decay1 * s1 + rest1 * g;                                                             \
+        s2 = decay2 * s2 + rest2 * g * g;                                                         \
+        s3 = vmax(s3, s2);                                                                        \
+        w -= rate * s1 / (vsqrt(s3) * root_scale + epsilon))                                      \
+    ROW(ADADELTA,                                                                                 \
+        s1 = decay1 * s1 + rest1 * g * g;                                                         \
+        g *= vsqrt(s2 + epsilon) / vsqrt(s1 + epsilon);                                           \
+        s2 = decay1 * s2 + rest1 * g * g;                                                         \
+        w -= rate * g)                                                                            \
+    ROW(NADAM,                                                                                    \
+        s1 = decay1 * s1 + rest1 * g;                                                             \
+        s2 = decay2 * s2 + rest2 * g * g;                                                         \
+        w -= (gradient_rate * g + rate * s1) / (vsqrt(s2) * root_scale + epsilon))                \
+    ROW(LION,                                                                                     \
+        const vec towards = decay1 * s1 + rest1 * g;                                              \
+        w -= select((towards > 0) | (towards < 0), copy_sign(rate, towards), towards);            \
+        s1 = decay2 * s1 + rest2 * g)
 
 /* What some want added to the gradient: g = scale g + decay w + lasso sign(w), and then w *= keep. */
 static void NAME(regularize)(REAL *w_, REAL *g_, double scale, double decay, double lasso, double keep,
@@ -38,10 +56,10 @@ static void NAME(regularize)(REAL *w_, REAL *g_, double scale, double decay, dou
 }
 
 static void NAME(update)(const optimizer_step *step, double l1, double l2, void *w_, void *g_,
-                         void *s1_, void *s2_, ptrdiff_t rows, ptrdiff_t cols)
+                         void *s1_, void *s2_, void *s3_, ptrdiff_t rows, ptrdiff_t cols)
 {
-    /* AdamW shrinks the weights themselves; the others add the decay to the gradient */
-    const int decoupled = step->kind == ADAMW;
+    /* AdamW and Lion shrink the weights themselves; the others add the decay to the gradient */
+    const int decoupled = step->kind == ADAMW || step->kind == LION;
     const double decay = 2 * l2 + (decoupled ? 0 : step->weight_decay);
     const double keep = decoupled ? 1 - step->weight_decay : 1;
     if (step->grad_scale != 1 || decay != 0 || l1 != 0 || keep != 1)
@@ -52,23 +70,29 @@ static void NAME(update)(const optimizer_step *step, double l1, double l2, void 
     /* what is left of 1 is found in double: of 0.999 in float32, it would lose five digits */
     const vec rest1 = splat((REAL)(1 - step->decay1)), rest2 = splat((REAL)(1 - step->decay2));
     const vec root_scale = splat((REAL)step->root_scale);
+    const vec gradient_rate = splat((REAL)step->gradient_rate);
     const int slots = step->slots, nesterov = step->nesterov;
-    REAL *wp = w_, *p1 = s1_, *p2 = s2_;
+    REAL *wp = w_, *p1 = s1_, *p2 = s2_, *p3 = s3_;
     const REAL *gp = g_;
 #define UPDATE_ROW(code, formula)                                                                 \
     case code:                                                                                    \
         VECTORS (rows, cols, at) {                                                                \
             vec w = LOAD(wp + at), g = LOAD(gp + at);                                             \
             vec s1 = slots > 0 ? LOAD(p1 + at) : w, s2 = slots > 1 ? LOAD(p2 + at) : w;           \
+            vec s3 = code == AMSGRAD ? LOAD(p3 + at) : w;                                         \
+            (void)s3;                                                                             \
             formula;                                                                              \
             STORE(wp + at, w);                                                                    \
             if (slots > 0)                                                                        \
                 STORE(p1 + at, s1);                                                               \
             if (slots > 1)                                                                        \
                 STORE(p2 + at, s2);                                                               \
+            if (code == AMSGRAD)                                                                  \
+                STORE(p3 + at, s3);                                                               \
         }                                                                                         \
         break;
-    switch (decoupled ? ADAM : step->kind) {
+    const int kind = step->kind == ADAMW ? ADAM : step->kind;
+    switch (kind == ADAM && slots > 2 ? AMSGRAD : kind) {
         OPTIMIZERS(UPDATE_ROW)
     }
 }
@@ -102,4 +126,11 @@ static double NAME(sum_of_squares)(const void *x_, ptrdiff_t rows, ptrdiff_t col
             sum += v * v;
         }
     return (double)sum_lanes(sum)[0];
+}
+
+static void NAME(clip)(void *x_, double bound, ptrdiff_t rows, ptrdiff_t cols)
+{
+    REAL *x = x_;
+    VECTORS (rows, cols, at)
+        STORE(x + at, NAME(clamp)(LOAD(x + at), -(REAL)bound, (REAL)bound));
 }

@@ -41,6 +41,7 @@ static const kernels NAME(table) = {
     .prefetch_row = NAME(prefetch_row),
     .prefetch_panel = NAME(prefetch_panel),
     .sum_of_squares = NAME(sum_of_squares),
+    .clip = NAME(clip),
     .all_finite = NAME(all_finite),
     .map = NAME(map),
     .multiply_add = NAME(multiply_add),

@@ -1,0 +1,118 @@
+"""What a training may be told, on the native backend against the reference."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+import fastnn
+from fastnn import Adam, AdamW, Dense, Network
+from fastnn.optimizers import OPTIMIZERS
+
+_native = pytest.importorskip(
+    "fastnn._native", reason="fastnn._native is not built", exc_type=ModuleNotFoundError
+)
+from fastnn.backends.native import NativeBackend  # noqa: E402
+
+EACH_OPTIMIZER = pytest.mark.parametrize(
+    "optimizer",
+    [*(cls() for cls in OPTIMIZERS.values()), Adam(amsgrad=True), AdamW(amsgrad=True)],
+    ids=repr,
+)
+
+
+@pytest.fixture(autouse=True, params=_native.available_isas())
+def isa(request, monkeypatch):
+    """Native networks use each instruction set in turn."""
+    init = NativeBackend.__init__
+    monkeypatch.setattr(
+        NativeBackend, "__init__", lambda self, spec: init(self, spec, request.param)
+    )
+
+
+def pair(layers, **options):
+    """The same network on both backends, first the native."""
+    return [
+        Network(layers, backend=backend, **{"seed": 0, **options})
+        for backend in ("native", "numpy")
+    ]
+
+
+def problem(net, rows=33, seed=1):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(rows, net.n_features)), rng.uniform(size=(rows, net.n_outputs))
+
+
+def assert_close(native, reference, steps):
+    """Weights, and whatever else there is, differ by rounding only.
+
+    A step adds roundings of a few eps to numbers of about 1: in its sums over at most a hundred
+    terms, and where it divides by the root of squares.
+    """
+    tolerance = 100 * steps * float(np.finfo(native.dtype).eps)
+    (_, slots), (_, expected) = (net._backend.state() for net in (native, reference))
+    assert len(slots) == len(expected)
+    for mine, its in zip([native.weights, *slots], [reference.weights, *expected], strict=True):
+        for (W, b), (V, c) in zip(mine, its, strict=True):
+            np.testing.assert_allclose(W, V, rtol=0, atol=tolerance * max(1, np.abs(V).max()))
+            np.testing.assert_allclose(b, c, rtol=0, atol=tolerance * max(1, np.abs(c).max()))
+
+
+@EACH_OPTIMIZER
+@pytest.mark.parametrize("weight_decay", [0.0, 0.1])
+@pytest.mark.parametrize(("clip_norm", "clip_value"), [(None, None), (None, 0.01), (0.02, 0.01)])
+def test_optimizers(optimizer, clip_norm, clip_value, weight_decay, dtype):
+    optimizer = dataclasses.replace(
+        optimizer, clip_norm=clip_norm, clip_value=clip_value, weight_decay=weight_decay
+    )
+    nets = pair(
+        [9, Dense(20, "tanh", l1=0.001), Dense(6, l2=0.01)], optimizer=optimizer, dtype=dtype
+    )
+    X, y = problem(nets[0])
+    for _ in range(7):
+        losses = [net.train_step(X, y) for net in nets]
+        assert losses[0] == pytest.approx(losses[1], rel=100 * float(np.finfo(dtype).eps) * 7)
+    assert_close(*nets, 7)
+
+
+def test_gradients_are_not_clipped():
+    plain, clipped = (
+        Network([9, 6], optimizer=Adam(clip_value=clip), seed=0) for clip in (None, 1e-3)
+    )
+    X, y = problem(plain)
+    clipped.train_step(X, y)
+    clipped.set_weights(plain.weights)
+    for (dW, _), (dV, _) in zip(plain.gradients(X, y)[1], clipped.gradients(X, y)[1], strict=True):
+        np.testing.assert_array_equal(dW, dV)
+
+
+def test_nadam_far_on():
+    """Its momentums' product, of all steps since the first, is the same wherever a run begins."""
+    nets = pair([3, 2], optimizer=fastnn.NAdam(0.01, 0.99), dtype="float64")
+    X, y = problem(nets[0], 8)
+    for steps in (0, 3, 250, 5000, 10**6):
+        for net in nets:
+            net._backend.set_state(steps, [])
+            net.fit(X, y, epochs=2, batch_size=3, shuffle=False)
+        assert_close(*nets, 50)
+
+
+@pytest.mark.usefixtures("threads")
+@EACH_OPTIMIZER
+def test_the_number_of_threads_changes_no_bit(optimizer):
+    def weights(n_threads):
+        fastnn.set_num_threads(n_threads)
+        net = Network(
+            [64, Dense(128, "tanh", l1=1e-4), 96, 10],
+            optimizer=dataclasses.replace(optimizer, clip_value=1e-3),
+            seed=0,
+        )
+        net.fit(*problem(net, 257), epochs=2, batch_size=100)
+        return [array for pair in net.weights for array in pair]
+
+    expected = weights(1)
+    for n_threads in (2, 3):
+        for array, other in zip(weights(n_threads), expected, strict=True):
+            np.testing.assert_array_equal(array, other)
