@@ -14,13 +14,15 @@ from fastnn._validation import LARGEST, describe, integer
 from fastnn.activations import ACTIVATIONS
 from fastnn.backends import DenseSpec, Spec
 from fastnn.layers import Dense, Dropout, Layer
-from fastnn.losses import LOSSES
 
 
 def parse(
-    given: Sequence[int | Layer], activation: str, output_activation: str | None, loss: str
+    given: Sequence[int | Layer], activation: str, output_activation: str | None, implied: str
 ) -> tuple[int, tuple[Layer, ...]]:
-    """Return the number of features, and the layers with the activations they are to have."""
+    """Return the number of features, and the layers with the activations they are to have.
+
+    `implied` is the last one's, unless something else is said.
+    """
     expected = "[n_features, ..., n_outputs], of ints and of Dense and Dropout layers"
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"layers must be a list {expected}; got {describe(given)}")
@@ -44,7 +46,7 @@ def parse(
                     f"output_activation must be that of the last layer, {layer.activation!r}, or"
                     f" be left out; got {output_activation!r}"
                 )
-            usual = output_activation or LOSSES[loss].activation
+            usual = output_activation or implied
         parsed.append(replace(layer, activation=layer.activation or usual))
     return features, tuple(parsed)
 

@@ -33,7 +33,8 @@ class Core:
         self,
         layers: Sequence[_Layer],
         loss: int,
-        loss_parameter: float,
+        loss_parameter: float | _Array,
+        smoothing: tuple[float, int],
         itemsize: int,
         seed: int,
         isa: str | None = None,
@@ -46,6 +47,7 @@ class Core:
     def loss(
         self, X: _Array, target: npt.NDArray[Any], weight: _Array | None
     ) -> tuple[float, int]: ...
+    def outputs(self, X: _Array, step: int) -> _Array: ...
     def gradients(
         self, X: _Array, target: npt.NDArray[Any], weight: _Array | None, step: int
     ) -> tuple[float, list[_Pair]]: ...

@@ -13,11 +13,12 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import initializers, optimizers
+from fastnn import initializers, losses, optimizers
 from fastnn._architecture import as_given, check_memory, check_order, dense_specs, parse, table
 from fastnn._types import Array
 from fastnn._validation import (
     LARGEST,
+    class_weights,
     flag,
     float_dtype,
     fraction,
@@ -36,7 +37,7 @@ from fastnn.callbacks import Callback, checked, progress
 from fastnn.history import History
 from fastnn.layers import Dense, Layer
 from fastnn.layers import from_config as layer_from_config
-from fastnn.losses import LOSSES
+from fastnn.losses import Parametric
 from fastnn.optimizers import Optimizer
 from fastnn.training import Data, Training, check_losses, evaluate
 
@@ -58,8 +59,9 @@ class Network:
     activation : str, default "relu"
         Of the hidden layers given as a number of units; a name of
         `fastnn.activations.ACTIVATIONS`.
-    loss : str, default "mse"
-        A name of `fastnn.losses.LOSSES`.
+    loss : str or description or callable, default "mse"
+        A name of `fastnn.losses.LOSSES`; one with parameters, such as ``losses.Huber(0.5)``; or a
+        function ``loss(y, out) -> (value, gradient)``, see `fastnn.losses.Function`.
     output_activation : str, optional
         Of the last layer, unless that names one itself. By default it follows from the loss:
         softmax for ``"cross_entropy"``, sigmoid for ``"binary_cross_entropy"``, else identity.
@@ -102,7 +104,7 @@ class Network:
         layers: Sequence[int | Layer],
         *,
         activation: str = "relu",
-        loss: str = "mse",
+        loss: losses.Given = "mse",
         output_activation: str | None = None,
         optimizer: str | Optimizer = "adam",
         dtype: npt.DTypeLike = "float32",
@@ -110,10 +112,10 @@ class Network:
         seed: int | None = None,
     ) -> None:
         known_name("activation", activation, ACTIVATIONS)
-        known_name("loss", loss, LOSSES)
+        implied = losses.resolve(loss).activation
         if output_activation is not None:
             known_name("output_activation", output_activation, ACTIVATIONS)
-        features, described = parse(layers, activation, output_activation, loss)
+        features, described = parse(layers, activation, output_activation, implied)
         self._describe(
             features,
             described,
@@ -129,7 +131,7 @@ class Network:
         self,
         features: int,
         layers: tuple[Layer, ...],
-        loss: str,
+        loss: losses.Given,
         optimizer: Optimizer,
         dtype: np.dtype[Any],
         backend: str,
@@ -138,21 +140,30 @@ class Network:
         """Set all that is there without weights."""
         check_order(layers)
         self._layers = layers
-        self._loss = LOSSES[loss]
+        self._given_loss = loss
+        self._loss = losses.resolve(loss)
         self._optimizer = optimizer
         self._backend_name = backend
         self._seed = seed
         self._seed_of_weights, shuffles, masks = np.random.SeedSequence(seed).spawn(3)
         self._shuffler = np.random.Generator(np.random.PCG64(shuffles))
+        specs = dense_specs(features, layers)
+        self._n_features = features
+        self._n_outputs = specs[-1].n_out
+        self._outputs_a_target = 1
+        parameter: float | tuple[float, ...] = self._loss.parameter
+        smoothing = 0.0
+        if isinstance(loss, Parametric):
+            self._outputs_a_target, parameter = loss.parameters(self._n_outputs)
+            smoothing = loss.smoothing
         self._spec = Spec(
-            layers=dense_specs(features, layers),
-            loss=loss,
-            loss_parameter=self._loss.parameter,
+            layers=specs,
+            loss=loss.name if isinstance(loss, Parametric) else loss,
+            loss_parameter=parameter,
             dtype=dtype,
             seed=int(masks.generate_state(1, np.uint64)[0]),
+            label_smoothing=smoothing,
         )
-        self._n_features = features
-        self._n_outputs = self._spec.layers[-1].n_out
         self._has_accuracy = self._loss.kind != "regression"
         check_memory(self._spec)
 
@@ -182,9 +193,9 @@ class Network:
         return self._layers
 
     @property
-    def loss(self) -> str:
-        """Name of the loss."""
-        return self._loss.name
+    def loss(self) -> losses.Given:
+        """The loss as it was given: its name, description or function."""
+        return self._given_loss
 
     @property
     def optimizer(self) -> Optimizer:
@@ -257,6 +268,7 @@ class Network:
         batch_size: int = 32,
         *,
         sample_weight: npt.ArrayLike | None = None,
+        class_weight: str | Mapping[int, float] | None = None,
         validation_data: Sequence[npt.ArrayLike] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
@@ -278,6 +290,11 @@ class Network:
             Rows a step; the last batch of an epoch may have fewer.
         sample_weight : array_like of shape (rows,), optional
             What each row counts in the mean, >= 0; by default 1.
+        class_weight : "balanced" or mapping of int to float, optional
+            What the rows of each class count besides, in training only, for losses that compare
+            classes; with one output the classes are 0 and 1. A class that is not in the mapping
+            counts 1. "balanced" gives all classes the same sum, and the rows the mean 1: a class
+            counts ``rows / (classes * its rows)``, as in scikit-learn.
         validation_data : tuple, optional
             ``(X, y)`` or ``(X, y, sample_weight)`` to evaluate after each epoch.
         validation_split : float, default 0.0
@@ -325,6 +342,8 @@ class Network:
                     f" got {part!r} of {len(data)} rows"
                 )
             data, validation = data.split(rows)
+        if class_weight is not None:
+            data = data.weighted(class_weights(class_weight, data.target, self._loss.kind))
         batch_size = min(batch_size, len(data))
         with self._one_trainer:
             self.history = history = History()
@@ -471,9 +490,11 @@ class Network:
         """Check and convert the rows to train on or to judge by."""
         rows = matrix(names[0], X, self._n_features, self._spec.dtype)
         some_rows(names[0], rows)
+        columns = self._n_outputs // self._outputs_a_target
+        wanted = target(names[1], y, rows, columns, self._loss.kind, names[0])
         return Data(
             rows,
-            target(names[1], y, rows, self._n_outputs, self._loss.kind, names[0]),
+            wanted if columns == self._n_outputs else wanted.repeat(self._outputs_a_target, axis=1),
             sample_weights(names[2], sample_weight, rows, names[0]),
         )
 
@@ -503,9 +524,16 @@ class Network:
         ------
         OSError
             If the file could not be written.
+        TypeError
+            If the loss is a function, which a file cannot hold.
         """
         from fastnn import __version__, serialization
 
+        if callable(self._given_loss):
+            raise TypeError(
+                f"loss must be a name or a description for a network to be saved; got the function"
+                f" {self._loss.name!r}"
+            )
         config, tensors = self._config(), named(self._backend.weights())
         if flag("include_optimizer", include_optimizer):
             config, tensors = self._everything()
@@ -566,7 +594,7 @@ class Network:
         return {
             "n_features": self._n_features,
             "layers": [layer.get_config() for layer in self._layers],
-            "loss": self._loss.name,
+            "loss": losses.get_config(self._given_loss),
             "optimizer": self._optimizer.get_config(),
             "dtype": self._spec.dtype.name,
             "seed": self._seed,
@@ -581,7 +609,7 @@ class Network:
         net._describe(
             integer("n_features", config["n_features"], 1, LARGEST),
             tuple(layer_from_config(layer) for layer in config["layers"]),
-            known_name("loss", config["loss"], LOSSES),
+            losses.from_config(config["loss"]),
             optimizers.from_config(config["optimizer"]),
             float_dtype("dtype", config["dtype"]),
             backend,
@@ -621,8 +649,8 @@ class Network:
 
     def summary(self) -> str:
         """Return a table of the layers: shape, activation, number of parameters, memory."""
-        head = f"Network, {self.loss}, {self.optimizer.name}, {self.dtype}, {self.backend} backend"
-        return f"{head}\n{table(self._layers, self._spec)}"
+        what = f"Network, {self._loss.name}, {self.optimizer.name}, {self.dtype}"
+        return f"{what}, {self.backend} backend\n{table(self._layers, self._spec)}"
 
     def __repr__(self) -> str:
         shown, hidden, last = as_given(self._n_features, self._layers)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -49,6 +49,11 @@ class Data:
             Data(self.X[:first], self.target[:first], None if weight is None else weight[:first]),
             Data(self.X[first:], self.target[first:], None if weight is None else weight[first:]),
         )
+
+    def weighted(self, weights: npt.NDArray[np.float64]) -> Data:
+        """Return the same rows, each counting so many times what it did."""
+        old = 1 if self.sample_weight is None else self.sample_weight
+        return replace(self, sample_weight=(old * weights).astype(self.X.dtype))
 
 
 def evaluate(backend: Backend, data: Data, has_accuracy: bool) -> Figures:

@@ -6,6 +6,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 cdef extern from "kernels.h" nogil:
     enum: IDENTITY, RELU, GELU, SILU, SIGMOID, SOFTMAX
     enum: CROSS_ENTROPY, BINARY_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY
+    enum: FOCAL, BINARY_FOCAL, SOFTMAX_FOCAL, SIGMOID_FOCAL
     enum: SGD, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, NADAM, LION
 
     ctypedef struct optimizer_step:
@@ -34,6 +35,9 @@ cdef extern from "kernels.h" nogil:
         ptrdiff_t dense_stride
         const void *weight
         double scale
+        double keep
+        double add
+        const void *parameters
 
     ctypedef struct kernels:
         const char *isa

@@ -93,7 +93,10 @@ cdef class Core:
     layers : list of tuple
         (n_in, n_out, activation, parameter, use_bias, dropout, l1, l2) of each dense layer.
     loss : int
-    loss_parameter : float
+    loss_parameter : float or ndarray
+        One for all outputs, or one for each, of the dtype.
+    smoothing : (float, int)
+        Part of the labels that goes to all of so many classes alike.
     itemsize : int
         4 for float32, 8 for float64.
     seed : int
@@ -116,11 +119,12 @@ cdef class Core:
     cdef ptrdiff_t buffers_size
     cdef readonly int64_t step   # steps taken
 
-    def __cinit__(self, layers, int loss, double loss_parameter, int itemsize, seed, isa=None):
+    def __cinit__(self, layers, int loss, loss_parameter, smoothing, int itemsize, seed, isa=None):
         cdef Network *net = &self.net
         cdef Layer *layer
         cdef int i
         cdef ptrdiff_t nr
+        cdef _Buffer of_each
         self.memory = _Workspace()
         self.format = "f" if itemsize == 4 else "d"
         self.dtype = dtype("float32" if itemsize == 4 else "float64")
@@ -129,7 +133,7 @@ cdef class Core:
         net.n_layers = len(layers)
         net.layers = <Layer *>self.memory.take(len(layers), sizeof(Layer))
         net.loss = loss
-        net.loss_parameter = loss_parameter
+        net.smoothing, net.smoothing_classes = smoothing
         net.seed = seed
         for i in range(net.n_layers):
             layer = &net.layers[i]
@@ -160,6 +164,12 @@ cdef class Core:
         elif loss == BINARY_CROSS_ENTROPY and layer.activation == SIGMOID:
             layer.inner = IDENTITY
             net.loss = SIGMOID_CROSS_ENTROPY
+        elif loss == FOCAL and layer.activation == SOFTMAX:
+            layer.inner = IDENTITY
+            net.loss = SOFTMAX_FOCAL
+        elif loss == BINARY_FOCAL and layer.activation == SIGMOID:
+            layer.inner = IDENTITY
+            net.loss = SIGMOID_FOCAL
         for i in range(net.n_layers):
             net.layers[i].keeps_slope = derivative_needs_input(net.layers[i].inner) or (
                 i + 1 < net.n_layers and net.layers[i + 1].dropout > 0)
@@ -168,6 +178,14 @@ cdef class Core:
         list_blocks(net)
         self.n_in = net.layers[0].n_in
         self.n_out = layer.n_out
+        if isinstance(loss_parameter, float):
+            net.loss_parameter = loss_parameter
+        else:
+            net.loss_parameters = <char *>self.memory.take(layer.out_panels * nr, itemsize)
+            of_each = _Buffer.of(loss_parameter, "loss_parameter", self.format)
+            if of_each.size() != self.n_out:
+                raise ValueError(f"loss_parameter: expected one for each of {self.n_out} outputs")
+            net.K.pack(net.loss_parameters, nr, of_each.data, self.n_out, NULL, 1, self.n_out)
 
     def __dealloc__(self):
         fastnn_free(self.buffers)
@@ -516,6 +534,25 @@ cdef class Core:
                 PyErr_CheckSignals()
                 if tick is not None:
                     tick(done)
+        finally:
+            self.training = False
+
+    def outputs(self, X, int64_t step):
+        """Outputs for the rows of X in training, with the dropout masks of step `step`."""
+        cdef Steps *s = &self.steps
+        out = empty((len(X), self.n_out), self.dtype)
+        cdef _Data data = _Data(self, X, out, None)
+        self._begin_training()
+        try:
+            s.mode = OUTPUTS
+            self._need_workspace(data.rows, _team(self.net.flop * data.rows), TRAIN, True)
+            self._set_data(data)
+            s.order = NULL
+            s.batch = data.rows
+            s.step = step
+            with nogil:
+                run_steps(s, 0, 1)
+            return out
         finally:
             self.training = False
 

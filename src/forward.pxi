@@ -82,10 +82,8 @@ cdef void forward_rows(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x, cha
         dense_panels(net, layer, activation, x, y, rows, 0, layer.out_panels)
         x, y = y, x
     if with_loss:
+        target = no_target(net)
         target.labels = f.labels + first if f.labels else NULL
-        target.weight = NULL
-        target.scale = 1
-        target.dense = NULL
         if f.dense:
             K.pack(y, stride, f.dense + first * layer.n_out * K.itemsize, layer.n_out, NULL, rows,
                    layer.n_out)

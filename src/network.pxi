@@ -29,6 +29,9 @@ cdef struct Network:
     Layer *layers
     int loss               # where the last activation is fused: the loss on logits
     double loss_parameter
+    char *loss_parameters  # of each output, panels of one row, or NULL
+    double smoothing       # of the labels, in favour of this many classes
+    int smoothing_classes
     uint64_t seed
     ptrdiff_t n_params     # with padding
     ptrdiff_t n_transposed
@@ -50,6 +53,17 @@ cdef inline ptrdiff_t panels(ptrdiff_t columns, ptrdiff_t nr) noexcept nogil:
 
 cdef inline char *at(const Network *net, char *base, ptrdiff_t offset) noexcept nogil:
     return base + offset * net.K.itemsize
+
+
+cdef inline loss_target no_target(const Network *net) noexcept nogil:
+    """The part of a loss_target that is the same for all rows; the others have no value yet."""
+    cdef loss_target target
+    memset(&target, 0, sizeof(loss_target))
+    target.scale = 1
+    target.keep = 1 - net.smoothing
+    target.add = net.smoothing / net.smoothing_classes
+    target.parameters = net.loss_parameters
+    return target
 
 
 cdef inline bint derivative_needs_input(int activation) noexcept nogil:

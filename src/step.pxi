@@ -11,6 +11,7 @@ cdef enum Mode:
     TRAIN              # update in the blocks
     TRAIN_CLIPPED      # gradients first, then their norm, then the update
     GRADIENTS          # leave the gradients in net.grads
+    OUTPUTS            # leave the outputs in the place of the target
 
 
 cdef struct Steps:
@@ -152,10 +153,12 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
 
     layer = &net.layers[last]
     x = s.x[last + 1] + offset
+    if s.mode == OUTPUTS:
+        K.unpack(<char *>s.dense + first * layer.n_out * K.itemsize, layer.n_out, x, stride, rows,
+                 layer.n_out)
+        return 0
     d = s.d[last] + offset
-    target.labels = NULL
-    target.dense = NULL
-    target.weight = NULL
+    target = no_target(net)
     target.scale = b.scale
     if s.labels:
         target.labels = s.batch_labels + first
@@ -368,8 +371,10 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
     cdef double norm
     for i in range(first, last):
         b = the_batch(s, i)
-        step = the_step(s, i)
         rows_phase(s, &b, thread, team)
+        if s.mode == OUTPUTS:
+            continue
+        step = the_step(s, i)
         if team > 1:
             fastnn_wait(&s.barrier, team)
         if thread == 0:

@@ -9,6 +9,18 @@ import pytest
 
 import fastnn
 from fastnn import Adam, AdamW, Dense, Network
+from fastnn.losses import (
+    BinaryCrossEntropy,
+    BinaryFocal,
+    CrossEntropy,
+    Focal,
+    Huber,
+    Quantile,
+    SigmoidCrossEntropy,
+    SigmoidFocal,
+    SoftmaxCrossEntropy,
+    SoftmaxFocal,
+)
 from fastnn.optimizers import OPTIMIZERS
 
 _native = pytest.importorskip(
@@ -116,3 +128,38 @@ def test_the_number_of_threads_changes_no_bit(optimizer):
     for n_threads in (2, 3):
         for array, other in zip(weights(n_threads), expected, strict=True):
             np.testing.assert_array_equal(array, other)
+
+
+@pytest.mark.parametrize("units", [2, 6, 40])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        Huber(0.25),
+        Quantile([0.2, 0.7]),
+        CrossEntropy(0.1),
+        BinaryCrossEntropy(0.1),
+        SoftmaxCrossEntropy(0.1),
+        SigmoidCrossEntropy(0.1),
+        Focal(0.5),
+        SoftmaxFocal(3.0),
+        BinaryFocal(0.5),
+        SigmoidFocal(3.0),
+    ],
+    ids=repr,
+)
+def test_losses(loss, units, dtype):
+    nets = pair([9, Dense(20, "tanh"), units], loss=loss, dtype=dtype)
+    X, y = problem(nets[0])
+    targets = [y[:, ::2] if isinstance(loss, Quantile) else y]
+    if "softmax" in loss.name or loss.name in ("focal", "cross_entropy"):
+        targets.append(y.argmax(axis=1))
+    tolerance = 200 * float(np.finfo(dtype).eps)  # for the sums, and for 1 - p where p is about 1
+    for t in targets:
+        for weight in (None, np.arange(33)):
+            mine, its = (net.evaluate(X, t, weight) for net in nets)
+            assert mine == pytest.approx(its, rel=tolerance)
+            (mine, gradients), (its, expected) = (net.gradients(X, t, weight) for net in nets)
+            assert mine == pytest.approx(its, rel=tolerance)
+            for (dW, db), (dV, dc) in zip(gradients, expected, strict=True):
+                np.testing.assert_allclose(dW, dV, rtol=0, atol=tolerance * np.abs(dV).max())
+                np.testing.assert_allclose(db, dc, rtol=0, atol=tolerance * np.abs(dV).max())

@@ -45,7 +45,12 @@ def test_list_of_sizes_and_list_of_layers_are_the_same_network():
 
 @pytest.mark.parametrize("loss", LOSSES)
 def test_last_activation_follows_from_the_loss(loss):
-    expected = {"cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}.get(loss, "identity")
+    expected = {
+        "cross_entropy": "softmax",
+        "binary_cross_entropy": "sigmoid",
+        "focal": "softmax",
+        "binary_focal": "sigmoid",
+    }.get(loss, "identity")
     assert Network([4, 5, 3], loss=loss, backend="numpy").layers[-1].activation == expected
     assert Network([4, Dense(3)], loss=loss, backend="numpy").layers[-1].activation == expected
 
@@ -430,3 +435,79 @@ def test_many_threads_predict_at_once(backend):
     assert len(results) == 200
     for result in results:
         np.testing.assert_array_equal(result, expected)
+
+
+# -- class_weight
+
+
+def imbalanced(loss, outputs, **options):
+    net = Network([4, outputs], loss=loss, dtype="float64", seed=0, **options)
+    X, _ = sample(rows=12)
+    return net, X, np.array([0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 2])
+
+
+def test_class_weight_is_sample_weight(backend):
+    """By class, times what is given already; classes that are not mentioned count 1."""
+    given = np.arange(12.0)
+    by_class, X, y = imbalanced("cross_entropy", 3, backend=backend)
+    by_row, _, _ = imbalanced("cross_entropy", 3, backend=backend)
+    one_hot, _, _ = imbalanced("cross_entropy", 3, backend=backend)
+    options = {"epochs": 3, "batch_size": 5}
+    expected = by_row.fit(X, y, sample_weight=given * np.array([0.5, 1, 3])[y], **options)
+    for net, target in ((by_class, y), (one_hot, np.eye(3)[y])):
+        weights = {0: 0.5, np.int64(2): 3}
+        history = net.fit(X, target, sample_weight=given, class_weight=weights, **options)
+        assert history.history == expected.history
+        assert_same_weights(net.weights, by_row.weights)
+
+
+def test_balanced_like_sklearn(backend):
+    utils = pytest.importorskip("sklearn.utils", reason="the weights are scikit-learn's")
+    net, X, y = imbalanced("cross_entropy", 4, backend=backend)
+    other, _, _ = imbalanced("cross_entropy", 4, backend=backend)
+    net.fit(X, y, class_weight="balanced")  # of the four classes, three are there
+    other.fit(X, y, sample_weight=utils.compute_sample_weight("balanced", y))
+    assert_same_weights(net.weights, other.weights)
+
+
+@pytest.mark.parametrize("loss", ["binary_cross_entropy", "sigmoid_cross_entropy", "binary_focal"])
+def test_class_weight_of_yes_and_no(loss, backend):
+    net, X, y = imbalanced(loss, 1, backend=backend)
+    other, _, _ = imbalanced(loss, 1, backend=backend)
+    y = np.minimum(y, 1)
+    net.fit(X, y, class_weight="balanced")
+    other.fit(X, y, sample_weight=np.where(y == 1, 12 / 8, 12 / 16))
+    assert_same_weights(net.weights, other.weights)
+
+
+def test_class_weight_leaves_the_validation(backend):
+    net, X, y = imbalanced("cross_entropy", 3, backend=backend)
+    history = net.fit(X, y, validation_data=(X, y), class_weight={2: 50})
+    assert history["val_loss"] == [net.evaluate(X, y)["loss"]]
+    part, _, _ = imbalanced("cross_entropy", 3, backend=backend)
+    part.fit(X, y, validation_split=0.25, class_weight="balanced")
+    first, _, _ = imbalanced("cross_entropy", 3, backend=backend)
+    first.fit(X[:9], y[:9], class_weight="balanced")
+    assert_same_weights(part.weights, first.weights)
+
+
+@pytest.mark.parametrize(
+    ("error", "match", "loss", "outputs", "class_weight"),
+    [
+        (ValueError, "class_weight needs a loss that compares classes", "mse", 1, "balanced"),
+        (ValueError, "class_weight needs", "binary_cross_entropy", 3, "balanced"),
+        (ValueError, "class_weight must be 'balanced' or", "cross_entropy", 3, "balance"),
+        (ValueError, "class_weight must be 'balanced' or", "cross_entropy", 3, [1, 2, 3]),
+        (TypeError, "class_weight: a class must be an integer", "cross_entropy", 3, {"a": 1}),
+        (TypeError, r"class_weight\[1\] must be a number", "cross_entropy", 3, {1: "2"}),
+        (ValueError, r"class_weight\[1\] must be finite and >= 0", "cross_entropy", 3, {1: -2}),
+        (ValueError, r"class_weight\[1\] must be finite", "cross_entropy", 3, {1: np.nan}),
+    ],
+)
+def test_refuses_class_weight(error, match, loss, outputs, class_weight):
+    net, X, y = imbalanced(loss, outputs, backend="numpy")
+    y = y if loss == "cross_entropy" else np.zeros((12, outputs))
+    before = net.weights
+    with pytest.raises(error, match=match):
+        net.fit(X, y, class_weight=class_weight)
+    assert_same_weights(net.weights, before)

@@ -22,12 +22,14 @@ from fastnn._types import Array
 from fastnn._validation import unknown_name
 
 if TYPE_CHECKING:
+    from fastnn.losses import Function
     from fastnn.optimizers import Optimizer
 
 Pair: TypeAlias = tuple[Array, Array | None]
 """Of one layer: what belongs to W ``(n_in, n_out)`` and to b ``(n_out,)``, None without a bias."""
 
 BACKENDS = ("native", "numpy")
+SECONDS_BETWEEN_TICKS = 0.05
 
 
 @dataclass(frozen=True)
@@ -68,21 +70,25 @@ class Spec:
     ----------
     layers : tuple of DenseSpec
         At least one; ``layers[i].n_out == layers[i + 1].n_in``.
-    loss : str
-        A name of `fastnn.losses.LOSSES`.
-    loss_parameter : float
-        The loss's parameter (huber's delta); 0.0 where it has none.
+    loss : str or callable
+        A name of `fastnn.losses.LOSSES`, or a `fastnn.losses.Function`.
+    loss_parameter : float or tuple of float
+        The loss's parameter (huber's delta), for all outputs or one for each; 0.0 where it has
+        none.
     dtype : numpy.dtype
         float32 or float64: of the weights, the inputs and every result in between.
     seed : int
         64-bit key of the dropout masks.
+    label_smoothing : float
+        The part of each label that goes to all classes alike.
     """
 
     layers: tuple[DenseSpec, ...]
-    loss: str
-    loss_parameter: float
+    loss: str | Function
+    loss_parameter: float | tuple[float, ...]
     dtype: np.dtype[Any]
     seed: int
+    label_smoothing: float = 0.0
 
 
 class Backend(Protocol):
@@ -161,10 +167,9 @@ def create(name: str, spec: Spec) -> Backend:
         If the compiled core that "native" needs is missing.
     """
     if name == "native":
-        from fastnn.backends.native import NativeBackend
+        from fastnn.backends.native import NativeBackend, NativeBackendOfFunction
 
-        native: Backend = NativeBackend(spec)
-        return native
+        return NativeBackendOfFunction(spec) if callable(spec.loss) else NativeBackend(spec)
     if name == "numpy":
         from fastnn.backends.reference import ReferenceBackend
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy.typing as npt
 
 from fastnn._types import Array
 from fastnn.activations import ACTIVATIONS
-from fastnn.backends import Pair, Spec
-from fastnn.losses import LOSSES
+from fastnn.backends import SECONDS_BETWEEN_TICKS, Pair, Spec
+from fastnn.losses import LOSSES, called, resolve
 from fastnn.optimizers import Optimizer
 
 try:
@@ -21,6 +22,10 @@ except ImportError as error:
         f"the compiled core fastnn._native could not be loaded ({error}); build it with "
         '"pip install ." in the source tree, which needs a C compiler, or use backend="numpy"'
     ) from error
+
+
+# In the core this follows the losses of the table: the target is the gradient, the value is 0.
+GIVEN_GRADIENT = len(LOSSES)
 
 
 class NativeBackend:
@@ -35,6 +40,7 @@ class NativeBackend:
 
     def __init__(self, spec: Spec, isa: str | None = None) -> None:
         self.spec = spec
+        loss, parameter = resolve(spec.loss), spec.loss_parameter
         self.core = _native.Core(
             [
                 (
@@ -49,8 +55,9 @@ class NativeBackend:
                 )
                 for layer in spec.layers
             ],
-            LOSSES[spec.loss].code,
-            spec.loss_parameter,
+            GIVEN_GRADIENT if callable(spec.loss) else loss.code,
+            np.array(parameter, spec.dtype) if isinstance(parameter, tuple) else parameter,
+            (spec.label_smoothing, spec.layers[-1].n_out if loss.kind == "categorical" else 2),
             spec.dtype.itemsize,
             spec.seed,
             isa,
@@ -113,6 +120,69 @@ class NativeBackend:
             hits,
             tick,
         )
+
+
+class NativeBackendOfFunction(NativeBackend):
+    """The same for a loss that is a function: between the ways there and back through the layers.
+
+    The core runs the layers forward as in training, Python finds values and gradient, and the core
+    takes its step as for any other loss, from that gradient.
+    """
+
+    def _called(
+        self, out: Array, target: npt.NDArray[Any], sample_weight: Array | None
+    ) -> tuple[float, Array]:
+        """The mean value, and the gradient of each row's."""
+        assert callable(self.spec.loss)
+        values, gradient = called(self.spec.loss, out, target)
+        w = np.ones(len(out)) if sample_weight is None else sample_weight.astype(np.float64)
+        total = w.sum()
+        mean = float(w @ values.astype(np.float64) / total) if total > 0 else 0.0
+        return mean, np.ascontiguousarray(gradient)
+
+    def loss(
+        self, X: Array, target: npt.NDArray[Any], sample_weight: Array | None
+    ) -> tuple[float, int]:
+        out = np.empty((len(X), self.spec.layers[-1].n_out), self.spec.dtype)
+        self.core.predict(X, out)
+        penalty, hits = self.core.loss(X, target, sample_weight)
+        return self._called(out, target, sample_weight)[0] + penalty, hits
+
+    def gradients(
+        self, X: Array, target: npt.NDArray[Any], sample_weight: Array | None, step: int
+    ) -> tuple[float, list[Pair]]:
+        mean, gradient = self._called(self.core.outputs(X, step), target, sample_weight)
+        penalty, gradients = self.core.gradients(X, gradient, sample_weight, step)
+        return mean + penalty, gradients
+
+    def train(
+        self,
+        X: Array,
+        target: npt.NDArray[Any],
+        sample_weight: Array | None,
+        order: npt.NDArray[np.int32] | None,
+        batch_size: int,
+        optimizer: Optimizer,
+        rates: npt.NDArray[np.float64],
+        losses: npt.NDArray[np.float64],
+        hits: npt.NDArray[np.int64],
+        tick: Callable[[int], object] | None,
+    ) -> None:
+        last_tick = time.monotonic()
+        for i in range(len(rates)):
+            batch = slice(i * batch_size, (i + 1) * batch_size)
+            rows = batch if order is None else order[batch]
+            x, t = X[rows], target[rows]
+            w = None if sample_weight is None else sample_weight[rows]
+            mean, gradient = self._called(self.core.outputs(x, self.core.step), t, w)
+            this = slice(i, i + 1)
+            super().train(
+                x, gradient, w, None, len(x), optimizer, rates[this], losses[this], hits[this], None
+            )
+            losses[i] += mean
+            if tick is not None and time.monotonic() - last_tick >= SECONDS_BETWEEN_TICKS:
+                tick(i + 1)
+                last_tick = time.monotonic()
 
 
 def _contiguous(pairs: Sequence[Pair], dtype: np.dtype[Any]) -> list[Pair]:

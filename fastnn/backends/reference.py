@@ -17,7 +17,7 @@ from fastnn._random import dropout_mask
 from fastnn._types import Array
 from fastnn.activations import ACTIVATIONS
 from fastnn.backends import Pair, Spec
-from fastnn.losses import LOSSES
+from fastnn.losses import resolve
 from fastnn.optimizers import Optimizer
 
 _SECONDS_BETWEEN_TICKS = 0.05
@@ -51,7 +51,12 @@ class ReferenceBackend:
 
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
-        self._loss = LOSSES[spec.loss]
+        self._loss = resolve(spec.loss)
+        # In the dtype, lest an array of several raise that of the results.
+        several = isinstance(spec.loss_parameter, tuple)
+        self._parameter = (
+            np.array(spec.loss_parameter, spec.dtype) if several else spec.loss_parameter
+        )
         self._fused = self._loss.fused(spec.layers[-1].activation)
         self._state = _State(weights=_zeros(spec), slots=[], steps=0)
 
@@ -148,7 +153,7 @@ class ReferenceBackend:
         self, weights: list[Pair], passes: list[_Pass], t: Array, sample_weight: Array | None
     ) -> float:
         """Mean over the rows, plus ``l1 * sum|W| + l2 * sum W**2`` of each layer."""
-        p = self.spec.loss_parameter
+        t, p = self._smoothed(t), self._parameter
         if self._fused is not None:
             rows = self._fused.value(passes[-1].z, t, p)
         else:
@@ -181,7 +186,7 @@ class ReferenceBackend:
 
     def _output_gradient(self, last: _Pass, t: Array) -> Array:
         """Gradient of each row's loss with respect to the last layer's z, ``(batch, n_out)``."""
-        p = self.spec.loss_parameter
+        t, p = self._smoothed(t), self._parameter
         if self._fused is not None:
             return self._fused.gradient(last.z, t, p)
         return self._through_activation(-1, last, self._loss.gradient(last.h, t, p))
@@ -215,6 +220,13 @@ class ReferenceBackend:
         one_hot = np.zeros((len(target), self.spec.layers[-1].n_out), dtype=self.spec.dtype)
         one_hot[np.arange(len(target)), target] = 1
         return one_hot
+
+    def _smoothed(self, t: Array) -> Array:
+        part = self.spec.label_smoothing
+        if not part:
+            return t
+        classes = t.shape[1] if self._loss.kind == "categorical" else 2
+        return (1 - part) * t + part / classes
 
     def _hits(self, passes: list[_Pass], t: Array) -> int:
         return int(self._loss.hits(passes[-1].h, t).sum())

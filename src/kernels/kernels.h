@@ -22,7 +22,9 @@ enum activation {
 };
 enum loss {
     MSE, MAE, HUBER, POISSON,
-    CROSS_ENTROPY, BINARY_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY
+    CROSS_ENTROPY, BINARY_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY,
+    QUANTILE, GAMMA, FOCAL, BINARY_FOCAL, SOFTMAX_FOCAL, SIGMOID_FOCAL,
+    GIVEN_GRADIENT /* the target is the gradient by the outputs, and the value is 0 */
 };
 enum optimizer {
     SGD, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, NADAM, LION,
@@ -59,6 +61,8 @@ typedef struct {
     ptrdiff_t dense_stride;
     const void *weight; /* one a row, or NULL */
     double scale;       /* 1 / (sum of weights of the batch) */
+    double keep, add;   /* label smoothing: keep t + add is the target; 1 and 0 when off */
+    const void *parameters; /* of each output, panels of one row, or NULL: one for all */
 } loss_target;
 
 typedef struct {

@@ -9,6 +9,18 @@
 /* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)) */
 #define LOG1P_EXP(x) (vmax(splat(0), x) + NAME(vlog1p)(NAME(vexp)(-absolute(x))))
 
+/* Lin et al. 2017, by p = exp(log_p), the probability of yes, and q = 1 - p; slope by p's logit. */
+INLINE vec NAME(focal)(vec t, vec log_p, vec log_q, vec gamma)
+{
+    return -(t * NAME(vexp)(gamma * log_q) * log_p + (1 - t) * NAME(vexp)(gamma * log_p) * log_q);
+}
+INLINE vec NAME(focal_slope)(vec t, vec log_p, vec log_q, vec gamma)
+{
+    const vec p = NAME(vexp)(log_p), q = NAME(vexp)(log_q);
+    return (1 - t) * NAME(vexp)(gamma * log_p) * (p - gamma * q * log_q) -
+           t * NAME(vexp)(gamma * log_q) * (q - gamma * p * log_p);
+}
+
 #define TERM_LOSSES(ROW)                                                                          \
     ROW(MSE, (o - t) * (o - t), (o - t) * 2)                                                      \
     ROW(MAE, absolute(o - t), select(o > t, splat(1), select(o < t, splat(-1), o - t)))           \
@@ -20,21 +32,37 @@
     ROW(BINARY_CROSS_ENTROPY,                                                                     \
         -(t * NAME(vlog)(PROBABILITY) + (1 - t) * NAME(vlog1p)(-PROBABILITY)),                    \
         (PROBABILITY - t) / (PROBABILITY * (1 - PROBABILITY)))                                    \
-    ROW(SIGMOID_CROSS_ENTROPY, LOG1P_EXP(o) - t * o, NAME(vsigmoid)(o) - t)
+    ROW(SIGMOID_CROSS_ENTROPY, LOG1P_EXP(o) - t * o, NAME(vsigmoid)(o) - t)                       \
+    ROW(QUANTILE, select(o > t, (o - t) * (1 - p), (t - o) * p),                                  \
+        select(o > t, 1 - p, select(o < t, -p, o - t)))                                           \
+    ROW(GAMMA, o + t * NAME(vexp)(-o), 1 - t * NAME(vexp)(-o))                                    \
+    ROW(BINARY_FOCAL, NAME(focal)(t, NAME(vlog)(PROBABILITY), NAME(vlog1p)(-PROBABILITY), p),     \
+        NAME(focal_slope)(t, NAME(vlog)(PROBABILITY), NAME(vlog1p)(-PROBABILITY), p) /            \
+            (PROBABILITY * (1 - PROBABILITY)))                                                    \
+    ROW(SIGMOID_FOCAL, NAME(focal)(t, -LOG1P_EXP(-o), -LOG1P_EXP(o), p),                          \
+        NAME(focal_slope)(t, -LOG1P_EXP(-o), -LOG1P_EXP(o), p))                                   \
+    ROW(GIVEN_GRADIENT, splat(0), t * (REAL)cols)
 
 typedef struct {
     const int32_t *labels;
     const REAL *dense;
     ptrdiff_t dense_stride;
+    REAL keep, add;
 } NAME(target);
 
-/* The target of a row in the columns from `col`: one-hot from the label, or dense. */
-INLINE vec NAME(target_at)(const NAME(target) *t, ptrdiff_t r, ptrdiff_t panel, ptrdiff_t c)
+/* The target of a row in the columns from `col`, as it is given: one-hot from the label, or dense. */
+INLINE vec NAME(given_at)(const NAME(target) *t, ptrdiff_t r, ptrdiff_t panel, ptrdiff_t c)
 {
     if (t->dense)
         return LOAD(t->dense + panel * t->dense_stride + r * NR + c);
     const ivec hit = NAME(lane_numbers)() == (ivec){0} + (INTEGER)(t->labels[r] - panel * NR - c);
     return (vec)(hit & (ivec)splat(1));
+}
+
+/* The same, smoothed. */
+INLINE vec NAME(target_at)(const NAME(target) *t, ptrdiff_t r, ptrdiff_t panel, ptrdiff_t c)
+{
+    return NAME(given_at)(t, r, panel, c) * t->keep + t->add;
 }
 
 #define OUTPUT(o, stride, r, col) ((o)[(col) / NR * (stride) + (r) * NR + (col) % NR])
@@ -88,14 +116,14 @@ INLINE NAME(row_sums) NAME(sum_row)(REAL *d, const REAL *o, ptrdiff_t stride, co
             sum += e;
             if (d)
                 STORE(d + at, e);
-            if (t->dense) {
-                const vec wanted = (vec)(valid & (ivec)LOAD(t->dense + p * t->dense_stride + r * NR + c));
+            if (t->dense || t->add != 0) {
+                const vec wanted = (vec)(valid & (ivec)NAME(target_at)(t, r, p, c));
                 target_sum += wanted;
                 /* a class that is not wanted adds nothing, even at a logit of -inf */
                 dot += select(wanted == 0, splat(0), wanted * x);
             }
         }
-    if (t->dense)
+    if (t->dense || t->add != 0)
         return (NAME(row_sums)){sum_lanes(sum)[0], sum_lanes(target_sum)[0], sum_lanes(dot)[0]};
     return (NAME(row_sums)){sum_lanes(sum)[0], 1, OUTPUT(o, stride, r, t->labels[r]) - shift[0]};
 }
@@ -157,22 +185,96 @@ static int64_t NAME(cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride, con
     return hits;
 }
 
+/* -sum_j t_j (1 - p_j)^gamma log p_j on given probabilities. */
+static int64_t NAME(focal_loss)(REAL *d, const REAL *o, ptrdiff_t stride, const NAME(target) *t,
+                                REAL gamma, const REAL *weight, REAL scale, double *row_loss,
+                                ptrdiff_t rows, ptrdiff_t cols)
+{
+    int64_t hits = 0;
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        vec sum = {0};
+        const vec factor = splat(weight ? weight[r] * scale : scale);
+        hits += NAME(class_hit)(o, stride, t, r, cols);
+        PANELS_OF(cols, panel, width)
+            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
+                const ptrdiff_t at = panel * stride + r * NR + c;
+                const vec p = NAME(clamp)(LOAD(o + at), EPSILON, 1 - EPSILON), q = 1 - p;
+                const vec wanted =
+                    (vec)(first_lanes(width - c) & (ivec)NAME(target_at)(t, r, panel, c));
+                const vec log_p = NAME(vlog)(p), power = NAME(vexp)(gamma * NAME(vlog)(q));
+                sum += wanted * power * log_p;
+                if (d)
+                    STORE(d + at, wanted * power * (gamma * log_p / q - 1 / p) * factor);
+            }
+        row_loss[r] = (double)-sum_lanes(sum)[0];
+    }
+    return hits;
+}
+
+/* The same on the logits of a softmax: with a_j = dL/dp_j p_j, the gradient is a_j - p_j sum(a). */
+static int64_t NAME(softmax_focal)(REAL *d, const REAL *o, ptrdiff_t stride, const NAME(target) *t,
+                                   REAL gamma, const REAL *weight, REAL scale, double *row_loss,
+                                   ptrdiff_t rows, ptrdiff_t cols)
+{
+    int64_t hits = 0;
+    for (ptrdiff_t r = 0; r < rows; r++) {
+        const vec factor = splat(weight ? weight[r] * scale : scale);
+        vec top = splat(-INFINITE), sum = {0}, value = {0}, total = {0};
+        hits += NAME(class_hit)(o, stride, t, r, cols);
+        PANELS_OF(cols, panel, width)
+            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
+                top = vmax(top, select(first_lanes(width - c), LOAD(o + panel * stride + r * NR + c), top));
+        const vec shift = max_lanes(top);
+        PANELS_OF(cols, panel, width)
+            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
+                sum += (vec)(first_lanes(width - c) &
+                             (ivec)NAME(vexp)(LOAD(o + panel * stride + r * NR + c) - shift));
+        const vec log_sum = NAME(vlog)(sum_lanes(sum));
+        for (int pass = 0; pass < (d ? 2 : 1); pass++) {
+            PANELS_OF(cols, panel, width)
+                for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
+                    const ptrdiff_t at = panel * stride + r * NR + c;
+                    const vec wanted =
+                        (vec)(first_lanes(width - c) & (ivec)NAME(target_at)(t, r, panel, c));
+                    const vec log_p = LOAD(o + at) - shift - log_sum, p = NAME(vexp)(log_p);
+                    /* stable where p is close to 1, and no 0 to divide by where it is 1 */
+                    const vec q = vmax(splat(SMALLEST_NORMAL), -NAME(vexpm1)(log_p));
+                    const vec power = NAME(vexp)(gamma * NAME(vlog)(q));
+                    const vec a = select(wanted == 0, wanted,
+                                         wanted * power * (gamma * p * (log_p / q) - 1));
+                    if (pass == 0) {
+                        total += a;
+                        value -= select(wanted == 0, wanted, wanted * power * log_p);
+                    } else
+                        STORE(d + at, (a - p * total) * factor);
+                }
+            total = pass == 0 ? sum_lanes(total) : total;
+        }
+        row_loss[r] = (double)sum_lanes(value)[0];
+    }
+    return hits;
+}
+
 static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out, ptrdiff_t stride,
                           const loss_target *target, double *row_loss, ptrdiff_t rows,
                           ptrdiff_t cols)
 {
-    const NAME(target) t = {target->labels, target->dense, target->dense_stride};
-    const REAL *weight = target->weight, *base = out;
+    const NAME(target) t = {target->labels, target->dense, target->dense_stride,
+                            (REAL)target->keep, (REAL)target->add};
+    const REAL *weight = target->weight, *base = out, *parameters = target->parameters;
     REAL *d = d_;
     if (loss == SOFTMAX_CROSS_ENTROPY)
         return NAME(softmax_cross_entropy)(d, base, stride, &t, weight, (REAL)target->scale, row_loss, rows, cols);
     if (loss == CROSS_ENTROPY)
         return NAME(cross_entropy)(d, base, stride, &t, weight, (REAL)target->scale, row_loss, rows, cols);
+    if (loss == SOFTMAX_FOCAL)
+        return NAME(softmax_focal)(d, base, stride, &t, (REAL)parameter, weight, (REAL)target->scale, row_loss, rows, cols);
+    if (loss == FOCAL)
+        return NAME(focal_loss)(d, base, stride, &t, (REAL)parameter, weight, (REAL)target->scale, row_loss, rows, cols);
 
-    const vec p = splat((REAL)parameter);
-    (void)p;
-    const REAL threshold = loss == BINARY_CROSS_ENTROPY ? (REAL)0.5 : 0;
-    const int binary = loss == BINARY_CROSS_ENTROPY || loss == SIGMOID_CROSS_ENTROPY;
+    const int of_probabilities = loss == BINARY_CROSS_ENTROPY || loss == BINARY_FOCAL;
+    const int binary = of_probabilities || loss == SIGMOID_CROSS_ENTROPY || loss == SIGMOID_FOCAL;
+    const REAL threshold = of_probabilities ? (REAL)0.5 : 0;
     int64_t hits = 0;
     for (ptrdiff_t r = 0; r < rows; r++) {
         vec sum = {0};
@@ -182,7 +284,10 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
                 const ptrdiff_t at = panel * stride + r * NR + c;
                 const ivec valid = first_lanes(width - c);
-                const vec o = LOAD(base + at), t_ = NAME(target_at)(&t, r, panel, c);
+                const vec o = LOAD(base + at), given = NAME(given_at)(&t, r, panel, c);
+                const vec t_ = given * t.keep + t.add;
+                const vec p = parameters ? LOAD(parameters + panel * NR + c) : splat((REAL)parameter);
+                (void)p;
                 vec value = {0}, gradient = {0};
                 switch (loss) {
 #define LOSS_ROW(code, value_, gradient_)                                                         \
@@ -196,7 +301,7 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
                     TERM_LOSSES(LOSS_ROW)
                 }
                 sum += (vec)(valid & (ivec)value);
-                wrong |= valid & ((ivec)(o >= threshold) ^ (ivec)(t_ >= (REAL)0.5));
+                wrong |= valid & ((ivec)(o >= threshold) ^ (ivec)(given >= (REAL)0.5));
                 if (d)
                     STORE(d + at, (vec)(valid & (ivec)(gradient * factor)));
             }
