@@ -8,7 +8,7 @@ from types import ModuleType
 from fastnn._config import get_num_threads, set_num_threads, show_config
 from fastnn.callbacks import Callback, StopTraining
 from fastnn.history import History
-from fastnn.layers import Dense, Dropout
+from fastnn.layers import Dense, Dropout, GaussianNoise
 from fastnn.network import Network
 from fastnn.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Lion, NAdam, RMSProp
 
@@ -23,6 +23,7 @@ __all__ = [
     "Callback",
     "Dense",
     "Dropout",
+    "GaussianNoise",
     "History",
     "Lion",
     "NAdam",

@@ -13,7 +13,7 @@ from itertools import pairwise
 from fastnn._validation import LARGEST, describe, integer
 from fastnn.activations import ACTIVATIONS
 from fastnn.backends import DenseSpec, Spec
-from fastnn.layers import Dense, Dropout, Layer
+from fastnn.layers import Dense, Dropout, GaussianNoise, Layer
 
 
 def parse(
@@ -23,7 +23,9 @@ def parse(
 
     `implied` is the last one's, unless something else is said.
     """
-    expected = "[n_features, ..., n_outputs], of ints and of Dense and Dropout layers"
+    expected = (
+        "[n_features, ..., n_outputs], of ints and of Dense, Dropout and GaussianNoise layers"
+    )
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"layers must be a list {expected}; got {describe(given)}")
     elements = list(given)
@@ -32,13 +34,13 @@ def parse(
     features = integer("layers[0], the number of features,", elements[0], 1, LARGEST)
     parsed: list[Layer] = []
     for number, element in enumerate(elements[1:], 1):
-        if isinstance(element, Dropout):
+        if isinstance(element, (Dropout, GaussianNoise)):
             parsed.append(element)
             continue
         if isinstance(element, Dense):
             layer, usual = element, "identity"
         else:
-            name = f"layers[{number}], a number of units or a Dense or Dropout layer,"
+            name = f"layers[{number}], a number of units or a Dense, Dropout or GaussianNoise,"
             layer, usual = Dense(integer(name, element, 1, LARGEST)), activation
         if number == len(elements) - 1:
             if layer.activation and output_activation and layer.activation != output_activation:
@@ -56,9 +58,14 @@ def check_order(layers: tuple[Layer, ...]) -> None:
     if not layers or not isinstance(layers[-1], Dense):
         raise ValueError(f"layers must end with a dense layer; got {describe(layers[-1:])}")
     for number, (layer, following) in enumerate(pairwise(layers), 1):
-        if isinstance(layer, Dropout) and isinstance(following, Dropout):
+        if isinstance(layer, type(following)) and not isinstance(layer, Dense):
             raise ValueError(
-                f"layers must not have one Dropout after another; got {layer}, {following}"
+                f"layers must not have one {type(layer).__name__} after another; got {layer},"
+                f" {following} at layers[{number}]"
+            )
+        if isinstance(layer, Dropout) and isinstance(following, GaussianNoise):
+            raise ValueError(
+                f"layers must have the noise before the dropout; got {layer}, {following}"
                 f" at layers[{number}]"
             )
         if isinstance(layer, Dense) and layer.activation == "softmax":
@@ -70,10 +77,13 @@ def check_order(layers: tuple[Layer, ...]) -> None:
 
 def dense_specs(features: int, layers: tuple[Layer, ...]) -> tuple[DenseSpec, ...]:
     specs = []
-    n_in, dropout = features, 0.0
+    n_in, noise, dropout = features, 0.0, 0.0
     for layer in layers:
         if isinstance(layer, Dropout):
             dropout = layer.rate
+            continue
+        if isinstance(layer, GaussianNoise):
+            noise = layer.stddev
             continue
         activation = ACTIVATIONS[layer.activation or "identity"]
         specs.append(
@@ -86,9 +96,11 @@ def dense_specs(features: int, layers: tuple[Layer, ...]) -> tuple[DenseSpec, ..
                 dropout,
                 layer.l1,
                 layer.l2,
+                noise,
+                layer.max_norm or math.inf,
             )
         )
-        n_in, dropout = layer.units, 0.0
+        n_in, noise, dropout = layer.units, 0.0, 0.0
     return tuple(specs)
 
 
@@ -127,7 +139,7 @@ def table(layers: Sequence[Layer], spec: Spec) -> str:
     specs = iter(spec.layers)
     rows = [("layer", "shape", "activation", "parameters", "memory")]
     for layer in layers:
-        if isinstance(layer, Dropout):
+        if not isinstance(layer, Dense):
             rows.append((repr(layer), "", "", "0", _size(0)))
             continue
         dense = next(specs)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 _Array = npt.NDArray[np.floating[Any]]
 _Pair = tuple[_Array, _Array | None]
-_Layer = tuple[int, int, int, float, bool, float, float, float]
+_Layer = tuple[int, int, int, float, bool, float, float, float, float, float]
 _Optimizer = tuple[int, int, tuple[float, ...], float | None, float | None]
 
 class _OpenMP(TypedDict):

@@ -1,4 +1,4 @@
-"""Counter-based random numbers: the dropout masks, the same in every backend.
+"""Counter-based random numbers: dropout masks and noise, the same in every backend.
 
 Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
 SC 2011.  A value depends only on the key and on the place that it is for, hence not on the number
@@ -84,3 +84,34 @@ def dropout_mask(
     u = np.stack(words, axis=-1).reshape(n_rows, 4 * groups.size)[:, :n_cols]
     mask: Array = (u >= int(rate * 2**32)) * dtype.type(1 / (1 - rate))
     return mask
+
+
+def gaussian(
+    seed: int, step: int, layer: int, shape: tuple[int, int], stddev: float, dtype: np.dtype[Any]
+) -> Array:
+    """Noise of mean 0 for a batch of inputs, by the transform of Box and Muller (1958).
+
+    The words ``w`` of a counter, made as for `dropout_mask` but for the highest bit of the layer's
+    word, which is set, are for four columns: with ``u = (w[0] + 1/2) / 2**32`` and
+    ``v = w[1] / 2**32`` the first two get ``sqrt(-2 log u)`` times ``cos(2 pi v)`` and
+    ``sin(2 pi v)``, the other two the same of ``w[2]`` and ``w[3]``.
+
+    Parameters
+    ----------
+    seed, step, layer, shape, dtype
+        As of `dropout_mask`.
+    stddev : float
+        Standard deviation.
+    """
+    n_rows, n_cols = shape
+    groups = np.arange((n_cols + 3) // 4)
+    rows = np.arange(n_rows)[:, np.newaxis]
+    words = philox(groups, rows, layer | 1 << 31, step & 0xFFFFFFFF, seed)
+    columns = []
+    for w, angle in (words[:2], words[2:]):
+        radius = np.sqrt(-2 * np.log((w + 0.5) / 2**32))
+        v = angle.view(np.int32) * (2 * np.pi / 2**32)
+        columns += [radius * np.cos(v), radius * np.sin(v)]
+    noise = np.stack(columns, axis=-1).reshape(n_rows, 4 * groups.size)[:, :n_cols]
+    result: Array = (stddev * noise).astype(dtype)
+    return result

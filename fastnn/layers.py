@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from fastnn import _described
-from fastnn._described import Described, non_negative
+from fastnn._described import Described, non_negative, positive
 from fastnn._validation import LARGEST, flag, fraction, integer, known_name
 from fastnn.activations import ACTIVATIONS
 from fastnn.initializers import INITIALIZERS
 
-__all__ = ["Dense", "Dropout", "Layer", "from_config"]
+__all__ = ["Dense", "Dropout", "GaussianNoise", "Layer", "from_config"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -34,6 +34,9 @@ class Dense(Described):
         Likewise, b being drawn as a matrix of shape ``(1, units)``.
     l1, l2 : float, default 0.0
         Penalties ``l1 * sum|W| + l2 * sum W**2``, added to the loss; the bias has none.
+    max_norm : float, optional
+        After each step, the weights of a unit, a column of W, are scaled down to this norm where
+        theirs is larger (Srivastava et al. 2014, section 5.1); the bias is not.
 
     Raises
     ------
@@ -50,6 +53,7 @@ class Dense(Described):
     bias_init: str = "zeros"
     l1: float = 0.0
     l2: float = 0.0
+    max_norm: float | None = None
 
     def __post_init__(self) -> None:
         self._set("units", integer("units", self.units, 1, LARGEST))
@@ -61,6 +65,8 @@ class Dense(Described):
         known_name("bias_init", self.bias_init, INITIALIZERS)
         self._set("l1", non_negative("l1", self.l1))
         self._set("l2", non_negative("l2", self.l2))
+        if self.max_norm is not None:
+            self._set("max_norm", positive("max_norm", self.max_norm))
 
 
 @dataclass(frozen=True, repr=False)
@@ -90,9 +96,38 @@ class Dropout(Described):
         self._set("rate", fraction("rate", self.rate))
 
 
-Layer: TypeAlias = Dense | Dropout
+@dataclass(frozen=True, repr=False)
+class GaussianNoise(Described):
+    """In training, add to each value a random number of mean 0.
 
-LAYERS: dict[str, type[Dense] | type[Dropout]] = {cls.name: cls for cls in (Dense, Dropout)}
+    Applies to what the layer before it puts out, or to a network's inputs, where it makes small
+    changes of the inputs matter less (Bishop 1995, "Training with noise is equivalent to Tikhonov
+    regularization").  Where a `Dropout` is in the same place, the noise comes first.
+
+    Parameters
+    ----------
+    stddev : float
+        Standard deviation, greater than 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If ``stddev`` is not a number or out of range.
+    """
+
+    name: ClassVar[str] = "gaussian_noise"
+
+    stddev: float
+
+    def __post_init__(self) -> None:
+        self._set("stddev", positive("stddev", self.stddev))
+
+
+Layer: TypeAlias = Dense | Dropout | GaussianNoise
+
+LAYERS: dict[str, type[Dense] | type[Dropout] | type[GaussianNoise]] = {
+    cls.name: cls for cls in (Dense, Dropout, GaussianNoise)
+}
 
 
 def from_config(config: object) -> Layer:

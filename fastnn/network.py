@@ -53,9 +53,9 @@ class Network:
     Parameters
     ----------
     layers : sequence
-        First the number of features, an int, then the layers: `Dense` and `Dropout`, or for a
-        dense layer just its number of units. A `Dropout` applies to the input of the next layer;
-        the last layer is dense.
+        First the number of features, an int, then the layers: `Dense`, `Dropout` and
+        `GaussianNoise`, or for a dense layer just its number of units. Dropout and noise apply to
+        the input of the next layer; the last layer is dense.
     activation : str, default "relu"
         Of the hidden layers given as a number of units; a name of
         `fastnn.activations.ACTIVATIONS`.
@@ -425,8 +425,8 @@ class Network:
             If an argument is not as described.
         """
         data = self._data(X, y, sample_weight)
-        dropped = any(layer.dropout for layer in self._spec.layers)
-        step = self._backend.state()[0] if dropped else 0
+        random = any(layer.dropout or layer.noise for layer in self._spec.layers)
+        step = self._backend.state()[0] if random else 0
         return self._backend.gradients(data.X, data.target, data.sample_weight, step)
 
     def evaluate(

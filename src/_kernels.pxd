@@ -29,6 +29,12 @@ cdef extern from "kernels.h" nogil:
         uint32_t threshold
         double scale
 
+    ctypedef struct gaussian_noise:
+        uint64_t seed
+        uint32_t layer
+        uint32_t step
+        double stddev
+
     ctypedef struct loss_target:
         const int32_t *labels
         const void *dense
@@ -62,12 +68,15 @@ cdef extern from "kernels.h" nogil:
                                   ptrdiff_t cols) noexcept nogil
         void (*dropout)(void *x, void *slope, ptrdiff_t stride, const dropout_mask *mask,
                         ptrdiff_t first_row, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
+        void (*add_noise)(void *x, ptrdiff_t stride, const gaussian_noise *noise,
+                          ptrdiff_t first_row, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         int64_t (*loss)(int loss, double parameter, void *d, const void *out, ptrdiff_t stride,
                         const loss_target *target, double *row_loss, ptrdiff_t rows,
                         ptrdiff_t cols) noexcept nogil
         void (*update)(const optimizer_step *step, double l1, double l2, void *w, void *g,
                        void *state1, void *state2, void *state3, ptrdiff_t rows,
                        ptrdiff_t cols) noexcept nogil
+        int (*bound_norms)(void *w, double bound, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         void (*transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         double (*penalty)(double l1, double l2, void *g, const void *w, ptrdiff_t rows,
                           ptrdiff_t cols) noexcept nogil

@@ -91,7 +91,8 @@ cdef class Core:
     Parameters
     ----------
     layers : list of tuple
-        (n_in, n_out, activation, parameter, use_bias, dropout, l1, l2) of each dense layer.
+        (n_in, n_out, activation, parameter, use_bias, dropout, l1, l2, noise, max_norm) of each
+        dense layer.
     loss : int
     loss_parameter : float or ndarray
         One for all outputs, or one for each, of the dtype.
@@ -138,7 +139,7 @@ cdef class Core:
         for i in range(net.n_layers):
             layer = &net.layers[i]
             (layer.n_in, layer.n_out, layer.activation, layer.parameter, layer.use_bias,
-             layer.dropout, layer.l1, layer.l2) = layers[i]
+             layer.dropout, layer.l1, layer.l2, layer.noise, layer.max_norm) = layers[i]
             # sizes whose products overflow are refused in Python numbers, before C ones are made
             if layers[i][0] * (layers[i][1] + nr) * itemsize >= 1 << 62:
                 raise MemoryError(f"layer {i} of {layers[i][0]} x {layers[i][1]} does not fit in memory")
@@ -156,6 +157,7 @@ cdef class Core:
             net.widest = max(net.widest, layer.in_panels, layer.out_panels)
             net.flop += 2.0 * layer.n_in * layer.n_out
             net.penalized |= layer.l1 > 0 or layer.l2 > 0
+            net.bounded |= layer.max_norm < INFINITY_
         # the softmax or sigmoid that belongs to the loss is taken together with it, from logits
         layer = &net.layers[net.n_layers - 1]
         if loss == CROSS_ENTROPY and layer.activation == SOFTMAX:
@@ -172,7 +174,7 @@ cdef class Core:
             net.loss = SIGMOID_FOCAL
         for i in range(net.n_layers):
             net.layers[i].keeps_slope = derivative_needs_input(net.layers[i].inner) or (
-                i + 1 < net.n_layers and net.layers[i + 1].dropout > 0)
+                i + 1 < net.n_layers and is_disturbed(&net.layers[i + 1]))
         net.params = <char *>self.memory.take(net.n_params, itemsize)
         net.blocks = <Block *>self.memory.take(net.n_blocks, sizeof(Block))
         list_blocks(net)

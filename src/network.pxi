@@ -8,8 +8,10 @@ cdef struct Layer:
     int inner              # what training applies: identity where the loss is fused with it
     double parameter
     bint use_bias
-    double dropout         # rate on the layer's input
+    double noise           # standard deviation of the noise on the layer's input
+    double dropout         # rate on the layer's input, after the noise
     double l1, l2
+    double max_norm        # of the weights of each unit; infinity: off
     bint keeps_slope       # the derivative is kept from the way forward
     ptrdiff_t weight, bias  # offsets of W (n_in, n_out) and b (n_out) in the parameters
     ptrdiff_t transposed   # offset of W' (n_out, n_in), for all layers but the first
@@ -41,6 +43,7 @@ cdef struct Network:
     ptrdiff_t widest       # panels of the widest layer, input included
     double flop            # of one row forward
     bint penalized
+    bint bounded           # some layer has a max_norm
     char *params
     char *transposed
     char *state[3]
@@ -76,6 +79,19 @@ cdef enum:
     PANELS_ABREAST = 8
 
 
+cdef inline Block block_of(Layer *layer, ptrdiff_t j, ptrdiff_t p, ptrdiff_t nr) noexcept nogil:
+    cdef Block block
+    block.begin = 0
+    block.layer = layer
+    block.j = j
+    block.p = p
+    block.rows = min(nr, layer.n_in - p * nr)
+    block.cols = min(nr, layer.n_out - j * nr)
+    block.weight = layer.weight + (j * layer.n_in + p * nr) * nr
+    block.bias = layer.bias + j * nr
+    return block
+
+
 cdef void list_blocks(Network *net) noexcept nogil:
     cdef int i
     cdef ptrdiff_t group, j, p, nr = net.K.nr
@@ -87,13 +103,7 @@ cdef void list_blocks(Network *net) noexcept nogil:
             for p in range(layer.in_panels):
                 for j in range(group * PANELS_ABREAST,
                                min((group + 1) * PANELS_ABREAST, layer.out_panels)):
-                    block.layer = layer
-                    block.j = j
-                    block.p = p
-                    block.rows = min(nr, layer.n_in - p * nr)
-                    block.cols = min(nr, layer.n_out - j * nr)
-                    block.weight = layer.weight + (j * layer.n_in + p * nr) * nr
-                    block.bias = layer.bias + j * nr
+                    block[0] = block_of(layer, j, p, nr)
                     block.begin = net.cost
                     # a narrow panel takes less time than a full one, but not in proportion
                     net.cost += <double>block.rows * <double>(block.cols + nr // 4)

@@ -97,10 +97,24 @@ cdef inline double weight_of(const Steps *s, ptrdiff_t row) noexcept nogil:
     return item(s.weight, row, s.net.K.itemsize) if s.weight else 1.0
 
 
-cdef inline void drop(const Steps *s, const Batch *b, int layer, char *x, char *slope,
-                      ptrdiff_t first, ptrdiff_t rows) noexcept nogil:
+cdef inline bint is_disturbed(const Layer *layer) noexcept nogil:
+    return layer.noise > 0 or layer.dropout > 0
+
+
+cdef inline void disturb(const Steps *s, const Batch *b, int layer, char *x, char *slope,
+                         ptrdiff_t first, ptrdiff_t rows) noexcept nogil:
+    """Noise and dropout on a layer's input."""
     cdef Layer *l = &s.net.layers[layer]
+    cdef gaussian_noise noise
     cdef dropout_mask mask
+    if l.noise > 0:
+        noise.seed = s.net.seed
+        noise.layer = <uint32_t>layer
+        noise.step = b.step
+        noise.stddev = l.noise
+        s.net.K.add_noise(x, s.capacity * s.net.K.nr, &noise, first, rows, l.n_in)
+    if l.dropout == 0:
+        return
     mask.seed = s.net.seed
     mask.layer = <uint32_t>layer
     mask.step = b.step
@@ -136,8 +150,8 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
     cdef bint drops
 
     pack_batch(s, b, s.x[0] + offset, s.X, s.X_stride, first, rows, layer.n_in)
-    if layer.dropout > 0:
-        drop(s, b, 0, s.x[0] + offset, NULL, first, rows)
+    if is_disturbed(layer):
+        disturb(s, b, 0, s.x[0] + offset, NULL, first, rows)
     for i in range(net.n_layers):
         layer = &net.layers[i]
         x = s.x[i + 1] + offset
@@ -148,8 +162,8 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
                 rows, layer.n_in, layer.n_out, 0, layer.out_panels)
         if slope or (layer.inner != RELU and layer.inner != IDENTITY):
             K.activate(layer.inner, layer.parameter, x, slope, stride, rows, layer.n_out)
-        if i < last and net.layers[i + 1].dropout > 0:
-            drop(s, b, i + 1, x, slope, first, rows)
+        if i < last and is_disturbed(&net.layers[i + 1]):
+            disturb(s, b, i + 1, x, slope, first, rows)
 
     layer = &net.layers[last]
     x = s.x[last + 1] + offset
@@ -288,6 +302,25 @@ cdef void blocks_phase(Steps *s, const Batch *b, const optimizer_step *step, int
             prefetch_rows(s, b.index + 1, thread, team, i, last - first)
 
 
+cdef void bound_phase(const Network *net, int thread, int team) noexcept nogil:
+    """Norms of the weights of each unit: whole panels, since a block has a part of a unit's only."""
+    cdef Layer *layer
+    cdef int i
+    cdef ptrdiff_t j, p, nr = net.K.nr, count = 0
+    cdef Block k
+    for i in range(net.n_layers):
+        layer = &net.layers[i]
+        for j in range(layer.out_panels):
+            count += 1
+            if layer.max_norm == INFINITY_ or count % team != thread:
+                continue
+            k = block_of(layer, j, 0, nr)
+            if net.K.bound_norms(at(net, net.params, k.weight), layer.max_norm, layer.n_in, k.cols):
+                for p in range(layer.in_panels):
+                    k = block_of(layer, j, p, nr)
+                    transpose_block(net, &k)
+
+
 cdef inline void prefetch_rows(const Steps *s, ptrdiff_t index, int thread, int team,
                                ptrdiff_t part, ptrdiff_t parts) noexcept nogil:
     """Ask for a part of the rows that this thread takes of batch `index`."""
@@ -391,6 +424,10 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
             norm = sqrt(norm)
             step.grad_scale = min(1.0, s.clip_norm / (norm + 1e-6))
             blocks_phase(s, &b, &step, thread, team, True)
+            if team > 1:
+                fastnn_wait(&s.barrier, team)
+        if s.net.bounded and s.mode != GRADIENTS:
+            bound_phase(s.net, thread, team)
             if team > 1:
                 fastnn_wait(&s.barrier, team)
 

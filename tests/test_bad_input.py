@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, Callback, Dense, Dropout, Network
+from fastnn import SGD, Adam, Callback, Dense, Dropout, GaussianNoise, Network
 
 ROWS, FEATURES, CLASSES = 6, 4, 3
 rng = np.random.default_rng(0)
@@ -45,6 +45,19 @@ NETWORKS = [
     (([4, 3, Dropout(0.5)],), {}, ValueError, "layers must end with a dense layer.*got .*Dropout"),
     (([4, Dropout(0.5)],), {}, ValueError, "layers must end with a dense layer"),
     (([4, Dropout(0.5), Dropout(0.5), 3],), {}, ValueError, "layers must not have one Dropout"),
+    (
+        ([4, GaussianNoise(1), GaussianNoise(1), 3],),
+        {},
+        ValueError,
+        "layers must not have one Gaus",
+    ),
+    (
+        ([4, Dropout(0.5), GaussianNoise(1), 3],),
+        {},
+        ValueError,
+        "layers must have the noise before",
+    ),
+    (([4, 3, GaussianNoise(1)],), {}, ValueError, "layers must end with a dense layer"),
     (([4, Dense(3, "softmax"), 3],), {}, ValueError, r"'softmax'.*layers\[1\]"),
     (([4, 5, 3],), {"activation": "softmax"}, ValueError, "activation must .*'softmax'"),
     (([4, 3],), {"activation": "rleu"}, ValueError, "activation must .*'rleu'.*mean 'relu'"),

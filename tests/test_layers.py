@@ -11,13 +11,15 @@ import numpy as np
 import pytest
 
 from fastnn import layers
-from fastnn.layers import Dense, Dropout
+from fastnn.layers import Dense, Dropout, GaussianNoise
 
 LAYERS = [
     Dense(10),
     Dense(100, "relu"),
     Dense(3, "tanh", use_bias=False, weight_init="zeros", bias_init="normal", l1=1e-4, l2=1e-3),
+    Dense(4, max_norm=3.0),
     Dropout(0.2),
+    GaussianNoise(0.1),
 ]
 EACH = pytest.mark.parametrize("layer", LAYERS, ids=repr)
 
@@ -78,6 +80,9 @@ def test_frozen():
         (ValueError, "l2 must be .*inf", {"l2": float("inf")}),
         (TypeError, "l2 must be .*'much'", {"l2": "much"}),
         (TypeError, "l1 must be .*None", {"l1": None}),
+        (ValueError, "max_norm must be .*0", {"max_norm": 0}),
+        (ValueError, "max_norm must be .*inf", {"max_norm": float("inf")}),
+        (TypeError, "max_norm must be .*'3'", {"max_norm": "3"}),
     ],
 )
 def test_dense_refuses(error, match, arguments):
@@ -92,6 +97,15 @@ def test_dense_refuses(error, match, arguments):
 def test_dropout_refuses(error, rate):
     with pytest.raises(error, match="rate must be"):
         Dropout(rate)
+
+
+@pytest.mark.parametrize(
+    ("error", "stddev"),
+    [(ValueError, 0), (ValueError, -0.1), (ValueError, float("nan")), (TypeError, None)],
+)
+def test_noise_refuses(error, stddev):
+    with pytest.raises(error, match="stddev must be"):
+        GaussianNoise(stddev)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import Adam, AdamW, Dense, Network
+from fastnn import Adam, AdamW, Dense, Dropout, GaussianNoise, Network
+from fastnn._random import gaussian
 from fastnn.losses import (
     BinaryCrossEntropy,
     BinaryFocal,
@@ -163,3 +164,71 @@ def test_losses(loss, units, dtype):
             for (dW, db), (dV, dc) in zip(gradients, expected, strict=True):
                 np.testing.assert_allclose(dW, dV, rtol=0, atol=tolerance * np.abs(dV).max())
                 np.testing.assert_allclose(db, dc, rtol=0, atol=tolerance * np.abs(dV).max())
+
+
+@pytest.mark.parametrize("step", [0, 1, 2**31, 2**32 + 7])
+def test_noise(step, dtype):
+    """Seen in the gradient of W, which is the noise, where each output has to learn one row's."""
+    rows = 16
+    for columns in (1, 3, 16, 33, 70):
+        net = Network([columns, GaussianNoise(0.3), rows], dtype=dtype, seed=2**40)
+        net.set_weights([(np.zeros((columns, rows)), np.zeros(rows))])
+        target = (-np.eye(rows) * rows * rows / 2).astype(dtype)
+        X = np.zeros((rows, columns), dtype)
+        _, [(dW, _)] = net._backend.gradients(X, target, None, step)
+        expected = gaussian(net._spec.seed, step, 0, X.shape, 0.3, X.dtype)
+        # An angle of up to half a turn is rounded to eps of it, and so is the radius.
+        tolerance = 4 * np.pi * np.finfo(dtype).eps
+        np.testing.assert_allclose(dW.T, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh", "softplus", "gelu"])
+def test_noise_between_layers(activation, dtype):
+    """The slope of what is disturbed is that of what it was."""
+    layers = [
+        11,
+        GaussianNoise(0.5),
+        Dense(35, activation),
+        GaussianNoise(0.25),
+        Dropout(0.3),
+        Dense(20, "tanh"),
+        GaussianNoise(0.1),
+        3,
+    ]
+    nets = pair(layers, optimizer=Adam(0.01), dtype=dtype)
+    X, y = problem(nets[0], 50)
+    histories = [net.fit(X, y, epochs=2, batch_size=20).history["loss"] for net in nets]
+    tolerance = 300 * float(np.finfo(dtype).eps)
+    np.testing.assert_allclose(*histories, rtol=tolerance)
+    assert_close(*nets, 6)
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.5])
+def test_max_norm(clip_norm, dtype):
+    layers = [9, Dense(70, "tanh", max_norm=0.8), Dense(33, "tanh"), Dense(6, max_norm=0.25)]
+    nets = pair(layers, optimizer=Adam(0.05, clip_norm=clip_norm), dtype=dtype)
+    X, y = problem(nets[0])
+    for _ in range(6):
+        losses = [net.train_step(X, y) for net in nets]
+        # the gradient passed on by the last layer is that of its bounded weights
+        assert losses[0] == pytest.approx(losses[1], rel=600 * float(np.finfo(dtype).eps))
+    assert_close(*nets, 6)
+    for W, _ in nets[0].weights[::2]:
+        norms = np.linalg.norm(W.astype(np.float64), axis=0)
+        bound = 0.8 if len(W) == 9 else 0.25
+        assert norms.max() == pytest.approx(bound, rel=20 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.usefixtures("threads")
+def test_noise_and_max_norm_with_any_number_of_threads():
+    def weights(n_threads):
+        fastnn.set_num_threads(n_threads)
+        layers = [64, GaussianNoise(0.1), Dense(128, "gelu", max_norm=1.0), GaussianNoise(0.1)]
+        net = Network([*layers, Dense(96, max_norm=0.5), 10], optimizer=Adam(0.01), seed=0)
+        net.fit(*problem(net, 257), epochs=2, batch_size=100)
+        return [array for pair in net.weights for array in pair]
+
+    expected = weights(1)
+    for n_threads in (2, 3):
+        for array, other in zip(weights(n_threads), expected, strict=True):
+            np.testing.assert_array_equal(array, other)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fastnn._random import dropout_mask, philox
+from fastnn._random import dropout_mask, gaussian, philox
 
 # Random123's file kat_vectors, "philox4x32 10": counter, key, result
 KNOWN_ANSWERS = [
@@ -114,3 +114,46 @@ def test_steps_count_modulo_2_to_the_32():
     shape, dtype = (3, 4), DTYPES[0]
     late = dropout_mask(SEED, 2**32 + 5, 0, shape, 0.5, dtype)
     np.testing.assert_array_equal(late, dropout_mask(SEED, 5, 0, shape, 0.5, dtype))
+
+
+class TestGaussian:
+    def test_by_hand(self):
+        """Four columns from one counter, whose highest bit is apart from that of dropout."""
+        noise = gaussian(SEED, 3, 2, (2, 6), 0.5, DTYPES[1])
+        w = [int(word) for word in philox(0, 1, 2 + 2**31, 3, SEED)]
+        for first in (0, 2):
+            radius = 0.5 * math.sqrt(-2 * math.log((w[first] + 0.5) / 2**32))
+            angle = 2 * math.pi * w[first + 1] / 2**32
+            expected = [radius * math.cos(angle), radius * math.sin(angle)]
+            np.testing.assert_allclose(noise[1, first : first + 2], expected, rtol=1e-9)
+        rest = philox(1, 1, 2 + 2**31, 3, SEED)
+        radius = 0.5 * math.sqrt(-2 * math.log((int(rest[0]) + 0.5) / 2**32))
+        assert np.hypot(*noise[1, 4:]) == pytest.approx(radius)
+
+    @pytest.mark.parametrize("dtype", DTYPES)
+    def test_is_normal(self, dtype):
+        """Moments, and the shares within 1 and 2 deviations, give or take 5 of their own."""
+        n = 200_000
+        noise = gaussian(SEED, 0, 0, (400, 500), 2.0, dtype)
+        assert noise.dtype == dtype
+        z = noise.astype(np.float64) / 2
+        for power, moment in ((1, 0), (2, 1), (3, 0), (4, 3)):
+            deviation = math.sqrt((math.prod(range(1, 2 * power, 2)) - moment**2) / n)
+            assert (z**power).mean() == pytest.approx(moment, abs=5 * deviation)
+        for limit in (1, 2):
+            share = math.erf(limit / math.sqrt(2))
+            deviation = math.sqrt(share * (1 - share) / n)
+            assert (np.abs(z) < limit).mean() == pytest.approx(share, abs=5 * deviation)
+
+    def test_columns_do_not_depend_on_each_other(self):
+        z = gaussian(SEED, 0, 0, (20_000, 8), 1.0, DTYPES[1])
+        for values in (z, z**2):
+            correlation = np.corrcoef(values.T) - np.eye(8)
+            assert np.abs(correlation).max() < 5 / math.sqrt(20_000)
+
+    def test_does_not_depend_on_the_batch(self):
+        whole = gaussian(SEED, 3, 1, (32, 13), 1.0, DTYPES[0])
+        part = gaussian(SEED, 3, 1, (7, 6), 1.0, DTYPES[0])
+        np.testing.assert_array_equal(part, whole[:7, :6])
+        assert not np.isclose(whole, gaussian(SEED, 4, 1, (32, 13), 1.0, DTYPES[0])).any()
+        assert not np.isclose(whole, gaussian(SEED, 3, 0, (32, 13), 1.0, DTYPES[0])).any()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from fastnn import backends
-from fastnn._random import dropout_mask
+from fastnn._random import dropout_mask, gaussian
 from fastnn.activations import ACTIVATIONS
 from fastnn.backends import DenseSpec, Spec, reference
 from fastnn.losses import LOSSES
@@ -31,11 +31,20 @@ def no_warnings():
 
 
 def spec_of(
-    sizes, activations, loss="mse", dtype=np.float64, *, use_bias=True, dropout=(), l1=0.0, l2=0.0
+    sizes,
+    activations,
+    loss="mse",
+    dtype=np.float64,
+    *,
+    use_bias=True,
+    dropout=(),
+    l1=0.0,
+    l2=0.0,
+    **options,
 ):
     rates = [*dropout, *[0.0] * len(activations)]
     layers = tuple(
-        DenseSpec(n_in, n_out, name, ACTIVATIONS[name].parameter, use_bias, rate, l1, l2)
+        DenseSpec(n_in, n_out, name, ACTIVATIONS[name].parameter, use_bias, rate, l1, l2, **options)
         for (n_in, n_out), name, rate in zip(
             itertools.pairwise(sizes), activations, rates, strict=False
         )
@@ -182,6 +191,9 @@ class TestCentralDifferences:
     @EACH_LOSS
     def test_one_output_without_bias(self, loss):
         self.check(spec_of([3, 4, 1], ["sigmoid", LOSSES[loss].activation], loss, use_bias=False))
+
+    def test_noise(self):
+        self.check(spec_of([3, 4, 4, 2], ["gelu", "tanh", "identity"], noise=0.3, dropout=[0.2]))
 
     def check(self, spec):
         net, X, t, w = self.away_from_kinks(spec)
@@ -367,6 +379,46 @@ class TestDropout:
         deviation = math.sqrt((W**2).sum() / (50 * 200))
         assert np.std(shifts) > 0
         assert np.mean(shifts) == pytest.approx(0, abs=5 * deviation)
+
+
+class TestNoise:
+    def test_in_training_only(self):
+        noisy = make(spec_of([4, 6, 3], ["tanh", "identity"], noise=0.5))
+        without = make(spec_of([4, 6, 3], ["tanh", "identity"]), noisy.weights())
+        X, t, w = data(without.spec, 7)
+        np.testing.assert_array_equal(predict(noisy, X), predict(without, X))
+        assert noisy.loss(X, t, w) == without.loss(X, t, w)
+        losses = [net.gradients(X, t, w, step)[0] for net in (noisy, without) for step in (0, 1)]
+        assert len(set(losses)) == 3
+
+    def test_is_that_of_the_generator(self):
+        spec = spec_of([6, 5, 2], ["tanh", "identity"], noise=0.3)
+        net = make(spec)
+        (W0, b0), (W1, b1) = net.weights()
+        X, t, _ = data(spec, 4)
+        first, second = (
+            gaussian(SEED, 9, i, shape, 0.3, spec.dtype) for i, shape in enumerate([(4, 6), (4, 5)])
+        )
+        out = (np.tanh((X + first) @ W0 + b0) + second) @ W1 + b1
+        loss, _ = net.gradients(X, t, None, 9)
+        assert loss == pytest.approx(((out - t) ** 2).mean(), rel=1e-13)
+
+
+def test_max_norm_bounds_columns_after_the_step():
+    spec = spec_of([3, 4], ["identity"], max_norm=0.7)
+    plain, bounded = make(spec_of([3, 4], ["identity"])), make(spec)
+    W, b = plain.weights()[0]
+    W *= np.array([0.1, 0.1, 3, 3]) / np.linalg.norm(W, axis=0)
+    for net in (plain, bounded):
+        net.set_weights([(W, b)])
+        X, t, _ = data(spec, 5)
+        rest = (np.full(1, 0.01), np.zeros(1), np.zeros(1, dtype=np.int64), None)
+        net.train(X, t, None, None, 5, SGD(0.01), *rest)
+    [(expected, b)], [(got, c)] = plain.weights(), bounded.weights()
+    np.testing.assert_array_equal(got[:, :2], expected[:, :2])
+    scaled = 0.7 * expected[:, 2:] / np.linalg.norm(expected[:, 2:], axis=0)
+    np.testing.assert_allclose(got[:, 2:], scaled, rtol=1e-14)
+    np.testing.assert_array_equal(c, b)
 
 
 class TestTrain:

@@ -11,6 +11,7 @@ caller has already checked and converted.  The two that there are do the same th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -34,7 +35,7 @@ SECONDS_BETWEEN_TICKS = 0.05
 
 @dataclass(frozen=True)
 class DenseSpec:
-    """One dense layer, ``h = activation(x @ W + b)``, and the dropout in front of it.
+    """One dense layer, ``h = activation(x @ W + b)``, and noise and dropout in front of it.
 
     Parameters
     ----------
@@ -50,6 +51,11 @@ class DenseSpec:
         Rate of the dropout applied to this layer's input; 0.0 for none.
     l1, l2 : float
         Penalties ``l1 * sum|W| + l2 * sum W**2``, added to the loss.
+    noise : float
+        Standard deviation of the noise added to this layer's input, before the dropout; 0.0 for
+        none.
+    max_norm : float
+        Bound of the norm of each unit's weights, a column of W, after each step; inf for none.
     """
 
     n_in: int
@@ -60,6 +66,8 @@ class DenseSpec:
     dropout: float
     l1: float
     l2: float
+    noise: float = 0.0
+    max_norm: float = math.inf
 
 
 @dataclass(frozen=True)

@@ -52,6 +52,8 @@ class NativeBackend:
                     layer.dropout,
                     layer.l1,
                     layer.l2,
+                    layer.noise,
+                    layer.max_norm,
                 )
                 for layer in spec.layers
             ],

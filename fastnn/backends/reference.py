@@ -5,6 +5,7 @@ It says what is correct: the compiled core is compared with it.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn._random import dropout_mask
+from fastnn._random import dropout_mask, gaussian
 from fastnn._types import Array
 from fastnn.activations import ACTIVATIONS
 from fastnn.backends import Pair, Spec
@@ -133,11 +134,13 @@ class ReferenceBackend:
                 last_tick = time.monotonic()
 
     def _forward(self, weights: list[Pair], X: Array, step: int | None = None) -> list[_Pass]:
-        """``h = activation(x @ W + b)``, layer after layer; with dropout if a step is given."""
+        """``h = activation(x @ W + b)``, layer after layer; with noise and dropout of a step."""
         passes = []
         x = X
         for i, (layer, (W, b)) in enumerate(zip(self.spec.layers, weights, strict=True)):
             mask = None
+            if step is not None and layer.noise > 0:
+                x = x + gaussian(self.spec.seed, step, i, x.shape, layer.noise, x.dtype)
             if step is not None and layer.dropout > 0:
                 mask = dropout_mask(self.spec.seed, step, i, x.shape, layer.dropout, x.dtype)
                 x = x * mask
@@ -211,6 +214,9 @@ class ReferenceBackend:
         steps = old.steps + 1
         for i, grad in enumerate(optimizer.clipped(_flat(grads))):
             optimizer.apply(params[i], grad, [memory[i] for memory in memories], steps, rate)
+        for layer, (W, _) in zip(self.spec.layers, weights, strict=True):
+            if layer.max_norm < math.inf:
+                W *= layer.max_norm / np.maximum(np.linalg.norm(W, axis=0), layer.max_norm)
         return _State(weights, slots, steps)
 
     def _one_hot(self, target: npt.NDArray[Any]) -> Array:

@@ -54,6 +54,13 @@ typedef struct {
     double scale;
 } dropout_mask;
 
+/* Gaussian noise from the same generator. */
+typedef struct {
+    uint64_t seed;
+    uint32_t layer, step;
+    double stddev;
+} gaussian_noise;
+
 /* The target of a block of rows: class labels, or rows of panels. */
 typedef struct {
     const int32_t *labels; /* NULL for dense targets */
@@ -95,6 +102,8 @@ typedef struct {
                               const void *slope, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t cols);
     void (*dropout)(void *x, void *slope, ptrdiff_t stride, const dropout_mask *mask,
                     ptrdiff_t first_row, ptrdiff_t rows, ptrdiff_t cols);
+    void (*add_noise)(void *x, ptrdiff_t stride, const gaussian_noise *noise, ptrdiff_t first_row,
+                      ptrdiff_t rows, ptrdiff_t cols);
 
     /* Loss of each row, unweighted, into row_loss; the gradient with respect to
      * `out`, weighted and scaled, into `d` if given (may be `out` itself).
@@ -105,6 +114,8 @@ typedef struct {
     /* The optimizer's update of `rows` rows of a panel; l1 and l2 are the layer's; g is spent. */
     void (*update)(const optimizer_step *step, double l1, double l2, void *w, void *g,
                    void *state1, void *state2, void *state3, ptrdiff_t rows, ptrdiff_t cols);
+    /* Columns whose norm is larger than `bound` are scaled to it; returns whether there are any. */
+    int (*bound_norms)(void *w, double bound, ptrdiff_t rows, ptrdiff_t cols);
     /* wt (cols, rows) = w (rows, cols)', one block of at most nr by nr. */
     void (*transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols);
 

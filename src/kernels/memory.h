@@ -104,6 +104,37 @@ static void NAME(dropout)(void *x_, void *slope_, ptrdiff_t stride, const dropou
         }
 }
 
+/* x += stddev n, n by Box and Muller's transform: of the words w of a counter, for four columns, the
+ * first pair gives sqrt(-2 ln u) cos(2 pi v) and ... sin(2 pi v) with u = (w[0] + 1/2) / 2^32 and
+ * v = w[1] / 2^32, the second pair likewise.  The highest bit of the layer's word in the counter
+ * keeps these words apart from those of dropout. */
+static void NAME(add_noise)(void *x_, ptrdiff_t stride, const gaussian_noise *noise,
+                            ptrdiff_t first_row, ptrdiff_t rows, ptrdiff_t cols)
+{
+    const vec stddev = splat((REAL)noise->stddev);
+    for (ptrdiff_t r = 0; r < rows; r++)
+        PANELS_OF(cols, p, width) {
+            REAL *x = (REAL *)x_ + p * stride + r * NR;
+            vec u[2], v[2];
+            for (ptrdiff_t c = 0; c < NR && c < width; c += 4) {
+                uint32_t word[4] = {(uint32_t)((p * NR + c) / 4), (uint32_t)(first_row + r),
+                                    noise->layer | 0x80000000, noise->step};
+                NAME(philox)(word, (uint32_t)noise->seed, (uint32_t)(noise->seed >> 32));
+                for (int i = 0; i < 4; i++) {
+                    ((REAL *)u)[c + i] = ((REAL)word[i & 2] + (REAL)0.5) * (REAL)0x1p-32;
+                    /* between half a turn back and half a turn on; a cosine is a quarter ahead */
+                    ((REAL *)v)[c + i] = (REAL)(int32_t)word[(i & 2) + 1] * (REAL)0x1p-32 +
+                                         (i & 1 ? 0 : (REAL)0.25);
+                }
+            }
+            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
+                const vec radius = vsqrt(-2 * NAME(vlog)(u[c / LANES]));
+                const vec n = radius * NAME(sin_turns)(v[c / LANES]);
+                STORE(x + c, LOAD(x + c) + (vec)(first_lanes(width - c) & (ivec)(stddev * n)));
+            }
+        }
+}
+
 /* x - x is 0 where x is finite and NaN elsewhere */
 static int NAME(all_finite)(const void *x_, ptrdiff_t n)
 {

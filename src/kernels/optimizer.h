@@ -128,6 +128,26 @@ static double NAME(sum_of_squares)(const void *x_, ptrdiff_t rows, ptrdiff_t col
     return (double)sum_lanes(sum)[0];
 }
 
+static int NAME(bound_norms)(void *w_, double bound, ptrdiff_t rows, ptrdiff_t cols)
+{
+    const vec most = splat((REAL)bound);
+    int any = 0;
+    for (ptrdiff_t c = 0; c < cols; c += LANES) {
+        REAL *w = (REAL *)w_ + c;
+        vec squares = {0};
+        for (ptrdiff_t r = 0; r < rows; r++)
+            squares += LOAD(w + r * NR) * LOAD(w + r * NR);
+        const vec norm = vsqrt(squares);
+        if (!any_lane(first_lanes(cols - c) & (ivec)(norm > most)))
+            continue;
+        any = 1;
+        const vec scale = select(norm > most, most / norm, splat(1));
+        for (ptrdiff_t r = 0; r < rows; r++)
+            STORE(w + r * NR, LOAD(w + r * NR) * scale);
+    }
+    return any;
+}
+
 static void NAME(clip)(void *x_, double bound, ptrdiff_t rows, ptrdiff_t cols)
 {
     REAL *x = x_;

@@ -14,6 +14,7 @@
 #define SUBNORMAL_SHIFT (IS_DOUBLE ? 54 : 25)
 #define ROUND_TO_INTEGER ((REAL)(IS_DOUBLE ? 0x1.8p52 : 0x1.8p23))
 #define TANH_SATURATION ((REAL)(IS_DOUBLE ? 20 : 10))
+#define SIN_TERMS (IS_DOUBLE ? 12 : 7) /* (pi/2)^(2n + 1) / (2n + 1)! is below an ulp */
 #define ERF_TERMS (IS_DOUBLE ? 19 : 11)
 #define ERF_SATURATION ((REAL)(IS_DOUBLE ? 6 : 4))
 
@@ -154,6 +155,21 @@ INLINE vec NAME(vsigmoid)(vec x)
 {
     const vec e = NAME(vexp)(-absolute(x));
     return select(x < 0, e, splat(1)) / (e + 1);
+}
+
+/* sin(2 pi x) for small x: half a turn is taken off to come within a quarter, where the series of
+ * sin has converged, and turns the sign. */
+INLINE vec NAME(sin_turns)(vec x)
+{
+    const vec shifted = 2 * x + ROUND_TO_INTEGER, halves = shifted - ROUND_TO_INTEGER;
+    const vec a = (x - halves * (REAL)0.5) * (REAL)6.28318530717958647693, square = a * a;
+    vec y = {0};
+#pragma GCC unroll 16
+    for (int k = SIN_TERMS - 1; k >= 1; k--)
+        y = (y + 1) * square * (REAL)(-1.0 / (2 * k * (2 * k + 1)));
+    y = a + a * y;
+    const ivec odd = ((ivec)shifted << (8 * (int)sizeof(REAL) - 1));
+    return (vec)((ivec)y ^ odd);
 }
 
 INLINE vec NAME(verf)(vec x)
