@@ -6,6 +6,7 @@ import importlib
 from types import ModuleType
 
 from fastnn._config import get_num_threads, set_num_threads, show_config
+from fastnn.averaging import EMA, SWA
 from fastnn.callbacks import Callback, StopTraining
 from fastnn.history import History
 from fastnn.layers import Dense, Dropout, GaussianNoise
@@ -15,7 +16,9 @@ from fastnn.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Lion, NAdam, 
 __version__ = "0.1.0"
 
 __all__ = [
+    "EMA",
     "SGD",
+    "SWA",
     "AdaDelta",
     "AdaGrad",
     "Adam",

@@ -13,6 +13,8 @@ from fastnn._types import Array
 from fastnn._validation import as_array, cast, describe
 from fastnn.backends import Pair, Spec
 
+_AVERAGE = "average."
+
 
 def converted(
     weights: Sequence[tuple[npt.ArrayLike, npt.ArrayLike | None]], spec: Spec
@@ -48,10 +50,15 @@ def _converted(argument: str, value: object, shape: tuple[int, ...], dtype: np.d
     return cast(argument, array, dtype)
 
 
-def named(weights: Sequence[Pair], slots: Sequence[Sequence[Pair]] = ()) -> dict[str, Array]:
-    """Return all arrays under their names in a file: weights, and slots of the optimizer."""
+def named(
+    weights: Sequence[Pair],
+    slots: Sequence[Sequence[Pair]] = (),
+    average: Sequence[Pair] | None = None,
+) -> dict[str, Array]:
+    """Return all arrays under their names in a file: weights, slots of the optimizer, average."""
     arrays = {}
-    for prefix, pairs in [("", weights), *zip(_slot_prefixes(), slots, strict=False)]:
+    parts = [("", weights), *zip(_slot_prefixes(), slots, strict=False), (_AVERAGE, average or ())]
+    for prefix, pairs in parts:
         for number, (W, b) in enumerate(pairs):
             arrays[f"{prefix}layers.{number}.weight"] = W
             if b is not None:
@@ -59,7 +66,9 @@ def named(weights: Sequence[Pair], slots: Sequence[Sequence[Pair]] = ()) -> dict
     return arrays
 
 
-def unnamed(arrays: Mapping[str, Array], spec: Spec) -> tuple[list[Pair], list[list[Pair]]]:
+def unnamed(
+    arrays: Mapping[str, Array], spec: Spec
+) -> tuple[list[Pair], list[list[Pair]], list[Pair] | None]:
     """Undo `named`; whether the numbers are finite does not matter."""
     left = dict(arrays)
 
@@ -88,9 +97,11 @@ def unnamed(arrays: Mapping[str, Array], spec: Spec) -> tuple[list[Pair], list[l
         lambda prefix: any(name.startswith(prefix) for name in left), _slot_prefixes()
     )
     slots = [take_all(prefix) for prefix in prefixes]
+    averaged = any(name.startswith(_AVERAGE) for name in left)
+    average = take_all(_AVERAGE) if averaged else None
     if left:
         raise ValueError(f"there must be no tensors but the network's; got {sorted(left)}")
-    return weights, slots
+    return weights, slots, average
 
 
 def _slot_prefixes() -> Iterator[str]:

@@ -13,6 +13,7 @@ from typing import Any, Self
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import averaging as averages
 from fastnn import initializers, losses, optimizers
 from fastnn._architecture import as_given, check_memory, check_order, dense_specs, parse, table
 from fastnn._types import Array
@@ -32,6 +33,8 @@ from fastnn._validation import (
 )
 from fastnn._weights import converted, named, unnamed
 from fastnn.activations import ACTIVATIONS
+from fastnn.averaging import Averaging
+from fastnn.averaging import checked as checked_averaging
 from fastnn.backends import BACKENDS, Pair, Spec, create
 from fastnn.callbacks import Callback, checked, progress
 from fastnn.history import History
@@ -39,7 +42,7 @@ from fastnn.layers import Dense, Layer
 from fastnn.layers import from_config as layer_from_config
 from fastnn.losses import Parametric
 from fastnn.optimizers import Optimizer
-from fastnn.training import Data, Training, check_losses, evaluate
+from fastnn.training import Data, Training, check_losses, evaluate, shares_of
 
 __all__ = ["Network"]
 
@@ -67,6 +70,8 @@ class Network:
         softmax for ``"cross_entropy"``, sigmoid for ``"binary_cross_entropy"``, else identity.
     optimizer : str or Optimizer, default "adam"
         A name of `fastnn.optimizers.OPTIMIZERS`, or an object such as ``Adam(1e-3)``.
+    averaging : Averaging, optional
+        An average of the weights to keep beside them, `fastnn.EMA` or `fastnn.SWA`; see `averaged`.
     dtype : {"float32", "float64"}
         Of the weights, the outputs and all arithmetic.
     backend : {"native", "numpy"}
@@ -107,6 +112,7 @@ class Network:
         loss: losses.Given = "mse",
         output_activation: str | None = None,
         optimizer: str | Optimizer = "adam",
+        averaging: Averaging | None = None,
         dtype: npt.DTypeLike = "float32",
         backend: str = "native",
         seed: int | None = None,
@@ -121,6 +127,7 @@ class Network:
             described,
             loss,
             optimizers.resolve(optimizer),
+            checked_averaging(averaging),
             float_dtype("dtype", dtype),
             known_name("backend", backend, BACKENDS),
             secrets.randbits(32) if seed is None else integer("seed", seed, 0),
@@ -133,6 +140,7 @@ class Network:
         layers: tuple[Layer, ...],
         loss: losses.Given,
         optimizer: Optimizer,
+        averaging: Averaging | None,
         dtype: np.dtype[Any],
         backend: str,
         seed: int,
@@ -143,6 +151,7 @@ class Network:
         self._given_loss = loss
         self._loss = losses.resolve(loss)
         self._optimizer = optimizer
+        self._averaging = averaging
         self._backend_name = backend
         self._seed = seed
         self._seed_of_weights, shuffles, masks = np.random.SeedSequence(seed).spawn(3)
@@ -201,6 +210,11 @@ class Network:
     def optimizer(self) -> Optimizer:
         """The optimizer's configuration; its state is the network's own."""
         return self._optimizer
+
+    @property
+    def averaging(self) -> Averaging | None:
+        """What average of the weights is kept."""
+        return self._averaging
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -351,6 +365,7 @@ class Network:
                 net=self,
                 backend=self._backend,
                 optimizer=self._optimizer,
+                averaging=self._averaging,
                 data=data,
                 validation=validation,
                 epochs=epochs,
@@ -398,6 +413,7 @@ class Network:
                 losses,
                 hits,
                 None,
+                shares_of(self._averaging, self._backend, 1),
             )
         check_losses(self._backend, losses)
         return float(losses[0])
@@ -480,6 +496,38 @@ class Network:
         with self._one_trainer:
             self._backend.set_weights(pairs)
 
+    def averaged(self) -> Self:
+        """Return a network whose weights are the average of this one's over its training.
+
+        Returns
+        -------
+        Network
+            Otherwise like this one, with nothing in common and as if it had not been trained: no
+            state of the optimizer, no average.
+
+        Raises
+        ------
+        ValueError
+            If there is no average: none was asked for, or no step has counted yet.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> net = fastnn.Network([4, 16, 1], averaging=fastnn.EMA(0.99))
+        >>> history = net.fit([[1, 2, 3, 4]], [1], epochs=10)
+        >>> net.averaged().predict([[1, 2, 3, 4]]).shape
+        (1, 1)
+        """
+        average = self._backend.average()
+        if average is None:
+            raise ValueError(
+                "averaging must be given, as fastnn.EMA() or fastnn.SWA(start), and a step of it"
+                f" taken, for there to be an average; got averaging={self._averaging!r} after"
+                f" {self._backend.steps()} steps"
+            )
+        config = {**self._config(), "averaging": None}
+        return self._from_config(config, self._backend_name, named(average))
+
     def _data(
         self,
         X: npt.ArrayLike,
@@ -517,8 +565,8 @@ class Network:
         path : str or os.PathLike
             The file to write or replace.
         include_optimizer : bool, default False
-            Whether to keep the optimizer's state and that of the shuffling, so that `fit` goes on
-            from the loaded network exactly as it would from this one.
+            Whether to keep the optimizer's state, the average of the weights and the state of the
+            shuffling, so that `fit` goes on from the loaded network exactly as from this one.
 
         Raises
         ------
@@ -596,6 +644,7 @@ class Network:
             "layers": [layer.get_config() for layer in self._layers],
             "loss": losses.get_config(self._given_loss),
             "optimizer": self._optimizer.get_config(),
+            "averaging": self._averaging and self._averaging.get_config(),
             "dtype": self._spec.dtype.name,
             "seed": self._seed,
         }
@@ -611,11 +660,12 @@ class Network:
             tuple(layer_from_config(layer) for layer in config["layers"]),
             losses.from_config(config["loss"]),
             optimizers.from_config(config["optimizer"]),
+            averages.from_config(config.get("averaging")),
             float_dtype("dtype", config["dtype"]),
             backend,
             integer("seed", config["seed"], 0),
         )
-        weights, slots = unnamed(tensors, net._spec)
+        weights, slots, average = unnamed(tensors, net._spec)
         if len(slots) not in (0, net._optimizer.slots):
             raise ValueError(
                 f"{net._optimizer} must have {net._optimizer.slots} slots; got {len(slots)}"
@@ -624,6 +674,7 @@ class Network:
             net._shuffler.bit_generator.state = config["generator"]
         net._start(weights)
         net._backend.set_state(integer("steps", config.get("steps", 0), 0, 2**63 - 1), slots)
+        net._backend.set_average(average)
         return net
 
     def _everything(self) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -631,7 +682,7 @@ class Network:
         steps, slots = self._backend.state()
         generator = self._shuffler.bit_generator.state
         config = {**self._config(), "steps": steps, "generator": generator}
-        return config, named(self._backend.weights(), slots)
+        return config, named(self._backend.weights(), slots, self._backend.average())
 
     def __getstate__(self) -> dict[str, Any]:
         config, tensors = self._everything()
@@ -659,6 +710,7 @@ class Network:
             arguments.append(f"output_activation={last!r}")
         arguments += [
             f"optimizer={self.optimizer!r}",
+            *([f"averaging={self.averaging!r}"] if self.averaging else []),
             f"dtype={self.dtype.name!r}",
             f"backend={self.backend!r}",
             f"seed={self.seed}",

@@ -15,11 +15,12 @@ from fastnn.callbacks import Callback, Progress, StopTraining
 from fastnn.history import History
 
 if TYPE_CHECKING:
+    from fastnn.averaging import Averaging
     from fastnn.backends import Backend
     from fastnn.network import Network
     from fastnn.optimizers import Optimizer
 
-__all__ = ["Data", "Figures", "Training", "check_losses", "evaluate"]
+__all__ = ["Data", "Figures", "Training", "check_losses", "evaluate", "shares_of"]
 
 Figures = dict[str, float]
 
@@ -73,6 +74,7 @@ class Training:
     net: Network
     backend: Backend
     optimizer: Optimizer
+    averaging: Averaging | None
     data: Data
     validation: Data | None
     epochs: int
@@ -122,6 +124,7 @@ class Training:
             losses,
             hits,
             self.progress.tick,
+            shares_of(self.averaging, self.backend, batches),
         )
         check_losses(self.backend, losses, f"epoch {epoch + 1}, ")
         figures = {"loss": _mean(losses, _batch_weights(data, order, self.batch_size))}
@@ -131,6 +134,16 @@ class Training:
             judged = evaluate(self.backend, self.validation, self.has_accuracy)
             figures |= {f"val_{name}": value for name, value in judged.items()}
         return figures
+
+
+def shares_of(
+    averaging: Averaging | None, backend: Backend, batches: int
+) -> npt.NDArray[np.float64] | None:
+    """Return what the next steps count in the average; None where all count nothing."""
+    if averaging is None:
+        return None
+    shares = averaging.shares(backend.steps(), batches)
+    return shares if shares.any() else None
 
 
 def _batch_weights(

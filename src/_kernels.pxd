@@ -21,6 +21,7 @@ cdef extern from "kernels.h" nogil:
         double root_scale
         double weight_decay
         double grad_scale
+        double share
 
     ctypedef struct dropout_mask:
         uint64_t seed
@@ -76,6 +77,8 @@ cdef extern from "kernels.h" nogil:
         void (*update)(const optimizer_step *step, double l1, double l2, void *w, void *g,
                        void *state1, void *state2, void *state3, ptrdiff_t rows,
                        ptrdiff_t cols) noexcept nogil
+        void (*average)(void *average, const void *w, double share, ptrdiff_t rows,
+                        ptrdiff_t cols) noexcept nogil
         int (*bound_norms)(void *w, double bound, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         void (*transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         double (*penalty)(double l1, double l2, void *g, const void *w, ptrdiff_t rows,

@@ -114,6 +114,7 @@ cdef class Core:
     cdef object dtype
     cdef str format
     cdef bint training
+    cdef bint has_average
     cdef int predicting
     cdef int slots
     cdef char *buffers           # of predict, when no other call has them
@@ -284,6 +285,30 @@ cdef class Core:
                                                                   self.net.K.itemsize)
             self.slots += 1
         return 0
+
+    cdef int _need_average(self) except -1:
+        if not self.has_average:
+            if self.net.average == NULL:
+                self.net.average = <char *>self.memory.take(self.net.n_params,
+                                                            self.net.K.itemsize)
+            memcpy(self.net.average, self.net.params, self.net.n_params * self.net.K.itemsize)
+            self.has_average = True
+        return 0
+
+    def average(self):
+        """A copy of the average of the weights, like `weights`, or None."""
+        return self._read(self.net.average) if self.has_average else None
+
+    def set_average(self, pairs):
+        """Take over a copy of an average of the weights; of None, that there is none."""
+        self._begin_training()
+        try:
+            self.has_average = False
+            if pairs is not None:
+                self._need_average()
+                self._write(self.net.average, pairs)
+        finally:
+            self.training = False
 
     # -- who uses the network at the moment
 
@@ -472,17 +497,18 @@ cdef class Core:
         return 0
 
     def train(self, X, target, weight, order, ptrdiff_t batch_size, optimizer, rates, losses, hits,
-              tick):
+              tick, shares=None):
         """One optimizer step for each batch of `batch_size` of the rows that `order` lists, or all.
 
         `optimizer` is (code, slots, coefficients, clip_norm or None, clip_value or None); losses and
-        hits are filled.
+        hits are filled.  `shares`, if given, are those of the weights in their average.
         Between runs of steps, signals are looked at and tick(batches done) is called.
         """
         cdef Steps *s = &self.steps
         cdef _Data data = _Data(self, X, target, weight)
         cdef _Buffer rows = _Buffer.of(order, "order", "il")
         cdef _Buffer rate = _Buffer.of(rates, "rates", "d")
+        cdef _Buffer share = _Buffer.of(shares, "shares", "d")
         cdef _Buffer loss = _Buffer.of(losses, "losses", "d", True)
         cdef _Buffer hit = _Buffer.of(hits, "hits", "lq", True)
         cdef ptrdiff_t n = rows.size() if rows.data else data.rows
@@ -492,8 +518,9 @@ cdef class Core:
         cdef Run run
         cdef _Buffer momentums
         code, slots, (decay1, decay2, epsilon, weight_decay, last), clip_norm, clip_value = optimizer
-        if min(rate.size(), loss.size(), hit.size()) < steps:
-            raise ValueError(f"rates, losses, hits: expected {steps} items")
+        if min(rate.size(), loss.size(), hit.size()) < steps or (
+                share.data and share.size() < steps):
+            raise ValueError(f"rates, shares, losses, hits: expected {steps} items")
         self._begin_training()
         try:
             self._need_slots(slots)
@@ -507,6 +534,9 @@ cdef class Core:
             s.clip_norm = clip_norm or 0
             s.clip_value = clip_value or 0
             s.rates = <const double *>rate.data
+            s.shares = <const double *>share.data
+            if share.data:
+                self._need_average()
             s.losses = <double *>loss.data
             s.hits = <int64_t *>hit.data
             s.optimizer.kind = code
@@ -574,6 +604,7 @@ cdef class Core:
             s.batch = data.rows
             s.step = step
             s.rates = &rate
+            s.shares = NULL
             s.losses = &loss
             s.hits = &hits
             s.optimizer.kind = SGD

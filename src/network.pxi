@@ -47,6 +47,7 @@ cdef struct Network:
     char *params
     char *transposed
     char *state[3]
+    char *average          # of the weights over the steps
     char *grads
 
 

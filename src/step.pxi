@@ -35,6 +35,7 @@ cdef struct Steps:
     double momentum_decay  # NAdam's, and the product of its momentums before batch i
     const double *momentums
     const double *rates
+    const double *shares   # of each batch's weights in the average, or NULL
     double *losses
     int64_t *hits
     # the workspace, sized for `capacity` rows
@@ -227,12 +228,21 @@ cdef inline void update_part(const Network *net, const optimizer_step *step, dou
                  at(net, net.state[2], offset) if step.slots > 2 else NULL, rows, cols)
 
 
+cdef inline void average_part(const Network *net, const optimizer_step *step, ptrdiff_t offset,
+                              ptrdiff_t rows, ptrdiff_t cols) noexcept nogil:
+    net.K.average(at(net, net.average, offset), at(net, net.params, offset), step.share, rows, cols)
+
+
 cdef void update_block(const Network *net, const optimizer_step *step, const Block *k,
                        char *g, char *bias_g, double l1, double l2) noexcept nogil:
     update_part(net, step, l1, l2, k.weight, g, k.rows, k.cols)
     transpose_block(net, k)
+    if step.share > 0 and k.layer.max_norm == INFINITY_:
+        average_part(net, step, k.weight, k.rows, k.cols)
     if k.p == 0 and k.layer.use_bias:
         update_part(net, step, 0, 0, k.bias, bias_g, 1, k.cols)
+        if step.share > 0:
+            average_part(net, step, k.bias, 1, k.cols)
 
 
 cdef inline void prefetch_part(const Network *net, const optimizer_step *step,
@@ -302,8 +312,10 @@ cdef void blocks_phase(Steps *s, const Batch *b, const optimizer_step *step, int
             prefetch_rows(s, b.index + 1, thread, team, i, last - first)
 
 
-cdef void bound_phase(const Network *net, int thread, int team) noexcept nogil:
-    """Norms of the weights of each unit: whole panels, since a block has a part of a unit's only."""
+cdef void bound_phase(const Network *net, const optimizer_step *step, int thread,
+                      int team) noexcept nogil:
+    """Norms of the weights of each unit: whole panels, since a block has a part of a unit's only.
+    The average is of the weights afterwards."""
     cdef Layer *layer
     cdef int i
     cdef ptrdiff_t j, p, nr = net.K.nr, count = 0
@@ -319,6 +331,9 @@ cdef void bound_phase(const Network *net, int thread, int team) noexcept nogil:
                 for p in range(layer.in_panels):
                     k = block_of(layer, j, p, nr)
                     transpose_block(net, &k)
+            if step.share > 0:
+                average_part(net, step, layer.weight + j * layer.n_in * nr, layer.n_in,
+                             min(nr, layer.n_out - j * nr))
 
 
 cdef inline void prefetch_rows(const Steps *s, ptrdiff_t index, int thread, int team,
@@ -363,6 +378,7 @@ cdef optimizer_step the_step(const Steps *s, ptrdiff_t index) noexcept nogil:
     cdef optimizer_step o = s.optimizer
     cdef int64_t t = s.step + index + 1
     o.rate = s.rates[index]
+    o.share = s.shares[index] if s.shares else 0
     if o.kind == ADAMW or o.kind == LION:
         o.weight_decay *= o.rate
     if o.kind == ADAM or o.kind == ADAMW:
@@ -427,7 +443,7 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
             if team > 1:
                 fastnn_wait(&s.barrier, team)
         if s.net.bounded and s.mode != GRADIENTS:
-            bound_phase(s.net, thread, team)
+            bound_phase(s.net, &step, thread, team)
             if team > 1:
                 fastnn_wait(&s.barrier, team)
 

@@ -526,3 +526,15 @@ class TestFunctions:
             net.train_step(*sample())
         np.testing.assert_array_equal(net.weights[0][0], before[0][0])
         assert net.predict(sample()[0]).shape == (20, 3)
+
+
+def test_average_of_a_network_with_a_function(backend):
+    X, y = sample()
+    nets = [
+        fastnn.Network([4, 3], loss=loss, averaging=fastnn.EMA(0.5), backend=backend, seed=0)
+        for loss in (squares, "mse")
+    ]
+    for net in nets:
+        net.fit(X, y, epochs=2, batch_size=6)
+    [(W, _)], [(V, _)] = (net.averaged().weights for net in nets)
+    np.testing.assert_allclose(W, V, rtol=0, atol=1e-6)

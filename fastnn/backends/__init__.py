@@ -121,6 +121,15 @@ class Backend(Protocol):
     def set_state(self, steps: int, slots: Sequence[Sequence[Pair]]) -> None:
         """Take over what `state` gave; no slots at all mean that all of them are zero."""
 
+    def steps(self) -> int:
+        """Steps taken so far."""
+
+    def average(self) -> list[Pair] | None:
+        """Copy of the average of the weights, one pair a layer; None before there is one."""
+
+    def set_average(self, average: Sequence[Pair] | None) -> None:
+        """Take over a copy of what `average` gave."""
+
     def predict_directly(self, X: object, out: object) -> Array | None:
         """Return what `predict` would write, in ``out`` unless None, if unchecked X and out fit.
 
@@ -152,6 +161,7 @@ class Backend(Protocol):
         losses: npt.NDArray[np.float64],
         hits: npt.NDArray[np.int64],
         tick: Callable[[int], object] | None,
+        shares: npt.NDArray[np.float64] | None = None,
     ) -> None:
         """Take ``len(rates)`` optimizer steps, one a batch.
 
@@ -159,6 +169,7 @@ class Backend(Protocol):
         in place); the last may be short.  Its learning rate is ``rates[i]``; ``losses[i]`` gets its
         loss before its update, ``hits[i]`` its number of rows predicted right.  ``tick(done)`` is
         called now and then, at most about 20 times a second, with the number of batches done.
+        ``shares``, if given: after batch i, ``average += shares[i] * (weights - average)``.
         Whatever ends the run early, be it an exception from ``tick`` or Ctrl-C, leaves weights,
         state and step counter as they were after the last finished step.
         """

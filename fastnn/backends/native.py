@@ -78,6 +78,15 @@ class NativeBackend:
     def set_state(self, steps: int, slots: Sequence[Sequence[Pair]]) -> None:
         self.core.set_state(steps, [_contiguous(slot, self.spec.dtype) for slot in slots])
 
+    def steps(self) -> int:
+        return self.core.step
+
+    def average(self) -> list[Pair] | None:
+        return self.core.average()
+
+    def set_average(self, average: Sequence[Pair] | None) -> None:
+        self.core.set_average(average and _contiguous(average, self.spec.dtype))
+
     def predict(self, X: Array, out: Array) -> None:
         self.core.predict(X, out)
 
@@ -103,6 +112,7 @@ class NativeBackend:
         losses: npt.NDArray[np.float64],
         hits: npt.NDArray[np.int64],
         tick: Callable[[int], object] | None,
+        shares: npt.NDArray[np.float64] | None = None,
     ) -> None:
         self.core.train(
             X,
@@ -121,6 +131,7 @@ class NativeBackend:
             losses,
             hits,
             tick,
+            shares,
         )
 
 
@@ -169,6 +180,7 @@ class NativeBackendOfFunction(NativeBackend):
         losses: npt.NDArray[np.float64],
         hits: npt.NDArray[np.int64],
         tick: Callable[[int], object] | None,
+        shares: npt.NDArray[np.float64] | None = None,
     ) -> None:
         last_tick = time.monotonic()
         for i in range(len(rates)):
@@ -179,7 +191,17 @@ class NativeBackendOfFunction(NativeBackend):
             mean, gradient = self._called(self.core.outputs(x, self.core.step), t, w)
             this = slice(i, i + 1)
             super().train(
-                x, gradient, w, None, len(x), optimizer, rates[this], losses[this], hits[this], None
+                x,
+                gradient,
+                w,
+                None,
+                len(x),
+                optimizer,
+                rates[this],
+                losses[this],
+                hits[this],
+                None,
+                None if shares is None else shares[this],
             )
             losses[i] += mean
             if tick is not None and time.monotonic() - last_tick >= SECONDS_BETWEEN_TICKS:

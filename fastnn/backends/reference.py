@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ class _State:
     weights: list[Pair]
     slots: list[list[Pair]]
     steps: int
+    average: list[Pair] | None
 
 
 @dataclass(frozen=True)
@@ -59,21 +60,31 @@ class ReferenceBackend:
             np.array(spec.loss_parameter, spec.dtype) if several else spec.loss_parameter
         )
         self._fused = self._loss.fused(spec.layers[-1].activation)
-        self._state = _State(weights=_zeros(spec), slots=[], steps=0)
+        self._state = _State(weights=_zeros(spec), slots=[], steps=0, average=None)
 
     def weights(self) -> list[Pair]:
         return _copies(self._state.weights)
 
     def set_weights(self, weights: Sequence[Pair]) -> None:
-        old = self._state
-        self._state = _State(_copies(weights, self.spec.dtype), old.slots, old.steps)
+        self._state = replace(self._state, weights=_copies(weights, self.spec.dtype))
 
     def state(self) -> tuple[int, list[list[Pair]]]:
         return self._state.steps, [_copies(slot) for slot in self._state.slots]
 
     def set_state(self, steps: int, slots: Sequence[Sequence[Pair]]) -> None:
         copies = [_copies(slot, self.spec.dtype) for slot in slots]
-        self._state = _State(self._state.weights, copies, steps)
+        self._state = replace(self._state, slots=copies, steps=steps)
+
+    def steps(self) -> int:
+        return self._state.steps
+
+    def average(self) -> list[Pair] | None:
+        average = self._state.average
+        return None if average is None else _copies(average)
+
+    def set_average(self, average: Sequence[Pair] | None) -> None:
+        copies = None if average is None else _copies(average, self.spec.dtype)
+        self._state = replace(self._state, average=copies)
 
     def predict_directly(self, X: object, out: object) -> None:
         return None
@@ -114,6 +125,7 @@ class ReferenceBackend:
         losses: npt.NDArray[np.float64],
         hits: npt.NDArray[np.int64],
         tick: Callable[[int], object] | None,
+        shares: npt.NDArray[np.float64] | None = None,
     ) -> None:
         last_tick = time.monotonic()
         for i, rate in enumerate(rates.tolist()):
@@ -127,7 +139,8 @@ class ReferenceBackend:
             losses[i] = self._mean_loss(weights, passes, t, w)
             hits[i] = self._hits(passes, t)
             grads = self._backward(weights, passes, t, w)
-            self._state = self._updated(optimizer, grads, rate)
+            share = None if shares is None else float(shares[i])
+            self._state = self._updated(optimizer, grads, rate, share)
 
             if tick is not None and time.monotonic() - last_tick >= _SECONDS_BETWEEN_TICKS:
                 tick(i + 1)
@@ -198,8 +211,10 @@ class ReferenceBackend:
         layer = self.spec.layers[i]
         return ACTIVATIONS[layer.activation].backward(at.z, at.h, dh, layer.parameter)
 
-    def _updated(self, optimizer: Optimizer, grads: list[Pair], rate: float) -> _State:
-        """The state after one more step."""
+    def _updated(
+        self, optimizer: Optimizer, grads: list[Pair], rate: float, share: float | None
+    ) -> _State:
+        """The state after one more step, whose weights have that share in the average."""
         old = self._state
         weights = _copies(old.weights)
         slots = [_copies(slot) for slot in old.slots]
@@ -217,7 +232,12 @@ class ReferenceBackend:
         for layer, (W, _) in zip(self.spec.layers, weights, strict=True):
             if layer.max_norm < math.inf:
                 W *= layer.max_norm / np.maximum(np.linalg.norm(W, axis=0), layer.max_norm)
-        return _State(weights, slots, steps)
+        average = old.average
+        if share is not None:
+            average = _copies(old.weights if average is None else average)
+            for mean, param in zip(_flat(average), params, strict=True):
+                mean[...] = (1 - share) * mean + share * param
+        return _State(weights, slots, steps, average)
 
     def _one_hot(self, target: npt.NDArray[Any]) -> Array:
         """``(batch, n_out)`` from labels; what is that already stays as it is."""

@@ -45,6 +45,7 @@ typedef struct {
     double root_scale;   /* Adam: 1 / sqrt(1 - beta_2^t) */
     double weight_decay; /* AdamW, Lion: rate * weight_decay */
     double grad_scale;   /* from clipping by the norm; 1 when off */
+    double share;        /* of the new weights in their running mean; 0 when off */
 } optimizer_step;
 
 /* Which units a dropout mask keeps: Philox4x32-10 words below `threshold` drop. */
@@ -114,6 +115,8 @@ typedef struct {
     /* The optimizer's update of `rows` rows of a panel; l1 and l2 are the layer's; g is spent. */
     void (*update)(const optimizer_step *step, double l1, double l2, void *w, void *g,
                    void *state1, void *state2, void *state3, ptrdiff_t rows, ptrdiff_t cols);
+    /* average = (1 - share) average + share w */
+    void (*average)(void *average, const void *w, double share, ptrdiff_t rows, ptrdiff_t cols);
     /* Columns whose norm is larger than `bound` are scaled to it; returns whether there are any. */
     int (*bound_norms)(void *w, double bound, ptrdiff_t rows, ptrdiff_t cols);
     /* wt (cols, rows) = w (rows, cols)', one block of at most nr by nr. */

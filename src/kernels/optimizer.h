@@ -128,6 +128,15 @@ static double NAME(sum_of_squares)(const void *x_, ptrdiff_t rows, ptrdiff_t col
     return (double)sum_lanes(sum)[0];
 }
 
+static void NAME(average)(void *average_, const void *w_, double share, ptrdiff_t rows, ptrdiff_t cols)
+{
+    const vec s = splat((REAL)share), keep = splat((REAL)(1 - share));
+    REAL *average = average_;
+    const REAL *w = w_;
+    VECTORS (rows, cols, at)
+        STORE(average + at, keep * LOAD(average + at) + s * LOAD(w + at));
+}
+
 static int NAME(bound_norms)(void *w_, double bound, ptrdiff_t rows, ptrdiff_t cols)
 {
     const vec most = splat((REAL)bound);

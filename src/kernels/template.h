@@ -37,6 +37,7 @@ static const kernels NAME(table) = {
     .add_noise = NAME(add_noise),
     .loss = NAME(loss),
     .update = NAME(update),
+    .average = NAME(average),
     .bound_norms = NAME(bound_norms),
     .transpose = NAME(transpose),
     .penalty = NAME(penalty),
