@@ -39,7 +39,7 @@ __all__ = [
     "show_config",
 ]
 
-_LOADED_ON_USE = ("datasets", "plotting", "serialization")
+_LOADED_ON_USE = ("datasets", "diagnosis", "plotting", "serialization")
 
 
 def __getattr__(name: str) -> ModuleType:

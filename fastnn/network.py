@@ -8,7 +8,7 @@ import os
 import secrets
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -43,6 +43,9 @@ from fastnn.layers import from_config as layer_from_config
 from fastnn.losses import Parametric
 from fastnn.optimizers import Optimizer
 from fastnn.training import Data, Training, check_losses, evaluate, shares_of
+
+if TYPE_CHECKING:
+    from fastnn.diagnosis import Diagnosis
 
 __all__ = ["Network"]
 
@@ -467,6 +470,42 @@ class Network:
             If an argument is not as described.
         """
         return evaluate(self._backend, self._data(X, y, sample_weight), self._has_accuracy)
+
+    def diagnose(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
+    ) -> Diagnosis:
+        """Return figures of what goes through each layer, forward and back.
+
+        They show whether gradients vanish or explode on their way back, and which units no longer
+        learn; draw them with `fastnn.plotting.gradient_norms`.
+
+        Parameters
+        ----------
+        X, y, sample_weight : array_like
+            As in `fit`; some hundred rows tell enough. Dropout, noise and penalties are left out.
+
+        Returns
+        -------
+        fastnn.diagnosis.Diagnosis
+            A `fastnn.diagnosis.LayerStatistics` for each dense layer, and ``to_dataframe()``.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described.
+
+        Examples
+        --------
+        >>> import fastnn
+        >>> X, y = [[0.5, -1.0], [1.0, 2.0]], [0, 1]
+        >>> deep = fastnn.Network([2, *[8] * 9, 1], activation="sigmoid", seed=0)
+        >>> figures = deep.diagnose(X, y)
+        >>> figures[0].gradient_norm < 1e-3 * figures[-1].gradient_norm
+        True
+        """
+        from fastnn.diagnosis import diagnose
+
+        return diagnose(self._spec, self._backend.weights(), self._data(X, y, sample_weight))
 
     @property
     def weights(self) -> list[Pair]:

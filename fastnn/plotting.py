@@ -1,4 +1,4 @@
-"""Pictures of a training: its learning curve, and what a classifier confuses.
+"""Pictures: learning curves, what a classifier confuses, and gradients on their way back.
 
 They need matplotlib: ``pip install "fastnn[plot]"``.
 """
@@ -14,9 +14,10 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from fastnn.diagnosis import Diagnosis
     from fastnn.history import History
 
-__all__ = ["confusion_matrix", "learning_curve"]
+__all__ = ["confusion_matrix", "gradient_norms", "learning_curve"]
 
 
 def learning_curve(
@@ -117,6 +118,60 @@ def confusion_matrix(
     ax.set_yticks(range(len(names)), labels=[str(name) for name in names])
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
+    return ax
+
+
+def gradient_norms(diagnoses: Mapping[str, Diagnosis], ax: Axes | None = None) -> Axes:
+    """Draw the norms of the gradients of each layer's weights, on a logarithmic scale.
+
+    Where gradients vanish, as in deep networks of sigmoids, the line falls by a constant factor a
+    layer from the last, on the right, to the first: the first layers learn that much more slowly.
+    With relu and weights drawn by He's rule it stays level.
+
+    Parameters
+    ----------
+    diagnoses : mapping of str to fastnn.diagnosis.Diagnosis
+        What `fastnn.Network.diagnose` returned, under names for the legend.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not there.
+    ValueError
+        If there is nothing to draw.
+
+    Examples
+    --------
+    >>> import fastnn, numpy as np
+    >>> rng = np.random.default_rng(0)
+    >>> X, y = rng.normal(size=(200, 16)), rng.integers(2, size=200)
+    >>> nets = {
+    ...     name: fastnn.Network(
+    ...         [16, *[32] * 10, 1], activation=name, loss="binary_cross_entropy", seed=0
+    ...     )
+    ...     for name in ("sigmoid", "tanh", "relu")  # relu's weights are drawn by He's rule
+    ... }
+    >>> ax = fastnn.plotting.gradient_norms({n: net.diagnose(X, y) for n, net in nets.items()})
+    """
+    if not diagnoses:
+        raise ValueError("diagnoses must have one diagnosis at least; got none")
+    ax = _axes(ax)
+    for name, diagnosis in diagnoses.items():
+        layers = range(1, len(diagnosis) + 1)
+        # A norm of 0 has no place on the scale.
+        norms = [layer.gradient_norm or np.nan for layer in diagnosis]
+        ax.plot(layers, norms, "o-", label=name)
+    ax.set_yscale("log")
+    ax.set_xlabel("dense layer")
+    ax.set_ylabel("norm of the gradient of its weights")
+    ax.locator_params(axis="x", integer=True)
+    ax.legend()
     return ax
 
 

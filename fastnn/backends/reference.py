@@ -94,6 +94,11 @@ class ReferenceBackend:
         out[...] = self._forward(self._state.weights, X)[-1].h
 
     @_silently
+    def outputs(self, X: Array) -> list[Array]:
+        """What each layer puts out, ``(n, n_out)``."""
+        return [at.h for at in self._forward(self._state.weights, X)]
+
+    @_silently
     def loss(
         self, X: Array, target: npt.NDArray[Any], sample_weight: Array | None
     ) -> tuple[float, int]:
