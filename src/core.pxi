@@ -297,7 +297,11 @@ cdef class Core:
 
     def average(self):
         """A copy of the average of the weights, like `weights`, or None."""
-        return self._read(self.net.average) if self.has_average else None
+        self._begin_predicting()
+        try:
+            return self._read(self.net.average) if self.has_average else None
+        finally:
+            self.predicting -= 1
 
     def set_average(self, pairs):
         """Take over a copy of an average of the weights; of None, that there is none."""
@@ -451,7 +455,7 @@ cdef class Core:
         if net.n_transposed and net.transposed == NULL:
             net.transposed = <char *>self.memory.take(net.n_transposed, K.itemsize)
             refresh_transposed(net)
-        if mode != TRAIN and net.grads == NULL:
+        if (mode == TRAIN_CLIPPED or mode == GRADIENTS) and net.grads == NULL:
             net.grads = <char *>self.memory.take(net.n_params, K.itemsize)
         s.threads = threads
         if (self.workspace is not None and s.capacity >= rows and s.scratches >= threads
@@ -572,12 +576,14 @@ cdef class Core:
     def outputs(self, X, int64_t step):
         """Outputs for the rows of X in training, with the dropout masks of step `step`."""
         cdef Steps *s = &self.steps
+        cdef double flop
         out = empty((len(X), self.n_out), self.dtype)
         cdef _Data data = _Data(self, X, out, None)
         self._begin_training()
         try:
             s.mode = OUTPUTS
-            self._need_workspace(data.rows, _team(self.net.flop * data.rows), TRAIN, True)
+            flop = self.net.flop * data.rows
+            self._need_workspace(data.rows, _team(flop, flop), s.mode, True)
             self._set_data(data)
             s.order = NULL
             s.batch = data.rows

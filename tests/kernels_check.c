@@ -107,7 +107,7 @@ static void check_loss(ptrdiff_t rows, ptrdiff_t cols)
     int64_t hits = 0;
     for (ptrdiff_t r = 0; r < rows; r++)
         labels[r] = (int32_t)(r % cols);
-    const loss_target target = {labels, NULL, 0, NULL, 1};
+    const loss_target target = {.labels = labels, .scale = 1, .keep = 1};
     const int64_t got = K->loss(SOFTMAX_CROSS_ENTROPY, 0, d, o, rows * K->nr, &target, row_loss, rows, cols);
     for (ptrdiff_t r = 0; r < rows; r++) {
         double sum = 0, own = get(o, at(r, labels[r], rows));
@@ -128,11 +128,18 @@ static void check_loss(ptrdiff_t rows, ptrdiff_t cols)
 static void check_adam(void)
 {
     const ptrdiff_t nr = K->nr;
-    const optimizer_step step = {ADAM, 2, 0, 0.01, 0.9, 0.999, 1e-8, 31.6, 0, 1};
+    const optimizer_step step = {.kind = ADAM,
+                                 .slots = 2,
+                                 .rate = 0.01,
+                                 .decay1 = 0.9,
+                                 .decay2 = 0.999,
+                                 .epsilon = 1e-8,
+                                 .root_scale = 31.6,
+                                 .grad_scale = 1};
     void *w = panels(3, nr, 1), *old = panels(3, nr, 0), *g = panels(3, nr, 1);
     void *m = panels(3, nr, 0), *v = panels(3, nr, 0);
     memcpy(old, w, (size_t)(3 * nr * K->itemsize));
-    K->update(&step, 0, 0, w, g, m, v, 3, nr);
+    K->update(&step, 0, 0, w, g, m, v, NULL, 3, nr);
     for (ptrdiff_t i = 0; i < 3 * nr; i++) {
         const double slope = get(g, i), root = sqrt(0.001 * slope * slope) * 31.6 + 1e-8;
         expect(get(w, i), get(old, i) - 0.01 * (0.1 * slope) / root, 1, "update");
