@@ -102,6 +102,7 @@ cdef extern from "runtime.h" nogil:
     void fastnn_wait(fastnn_barrier *b, int team)
     int fastnn_processor()
     void fastnn_spread_out(int thread, int home)
+    double fastnn_seconds()
     int fastnn_team_size()
     void fastnn_watch_forks()
     bint fastnn_must_be_serial()

@@ -517,7 +517,7 @@ cdef class Core:
         cdef _Buffer hit = _Buffer.of(hits, "hits", "lq", True)
         cdef ptrdiff_t n = rows.size() if rows.data else data.rows
         cdef ptrdiff_t steps = (n + batch_size - 1) // batch_size, done = 0
-        cdef double flop = 3 * self.net.flop * min(batch_size, n), began
+        cdef double flop = 3 * self.net.flop * min(batch_size, n)
         cdef int team = _team(flop, flop * steps)
         cdef Run run
         cdef _Buffer momentums
@@ -561,10 +561,9 @@ cdef class Core:
                 run = next_run(&self.pace, flop, team)
                 run.steps = min(run.steps, steps - done)
                 s.threads = run.threads
-                began = time.perf_counter()
                 with nogil:
                     run_steps(s, done, done + run.steps)
-                keep_pace(&self.pace, &run, max(time.perf_counter() - began, 1e-7))
+                keep_pace(&self.pace, &run, s.ended - s.began)
                 done += run.steps
                 self.step = s.step + done
                 PyErr_CheckSignals()

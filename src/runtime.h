@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #ifdef _OPENMP
 #include <omp.h>
@@ -112,6 +113,17 @@ static inline void fastnn_spread_out(int thread, int home)
 #else
     (void)thread, (void)home;
 #endif
+}
+
+static inline double fastnn_seconds(void)
+{
+    struct timespec now;
+#if defined(_WIN32)
+    timespec_get(&now, TIME_UTC);
+#else
+    clock_gettime(CLOCK_MONOTONIC, &now);
+#endif
+    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
 static inline int fastnn_team_size(void)

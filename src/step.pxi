@@ -52,6 +52,7 @@ cdef struct Steps:
     char *scratch          # a block of gradients for each of so many threads:
     int scratches
     int64_t thread_hits[MAX_THREADS]
+    double began, ended    # by the clock: after the first step, and after the last
     fastnn_barrier barrier
 
 
@@ -446,6 +447,10 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
             bound_phase(s.net, &step, thread, team)
             if team > 1:
                 fastnn_wait(&s.barrier, team)
+        if thread == 0 and i == first:
+            s.began = fastnn_seconds()
+    if thread == 0:
+        s.ended = fastnn_seconds()
 
 
 cdef void run_steps(Steps *s, ptrdiff_t first, ptrdiff_t last) noexcept nogil:

@@ -109,13 +109,11 @@ cdef struct Pace:
     double alone           # seconds a step by one thread, 0 if unknown
     double together        # and by the team
     double since           # seconds since the slower of them was tried
-    int last               # threads of the last run
 
 
 cdef struct Run:
     int threads
     ptrdiff_t steps
-    bint counts            # for the pace: not where threads may have had to be woken
 
 
 cdef Run next_run(Pace *p, double flop, int team) noexcept nogil:
@@ -139,8 +137,7 @@ cdef Run next_run(Pace *p, double flop, int team) noexcept nogil:
     known = p.alone if run.threads == 1 else p.together
     if known == 0:
         known = max(p.alone, p.together, flop / 50e9, 1e-6)
-    run.counts = run.threads == p.last or team == 1
-    run.steps = max(1, <ptrdiff_t>(seconds / known)) if run.counts else 1
+    run.steps = max(2, <ptrdiff_t>(seconds / known))
     return run
 
 
@@ -150,14 +147,14 @@ cdef inline double smoothed(double old, double new) noexcept nogil:
 
 
 cdef void keep_pace(Pace *p, const Run *run, double took) noexcept nogil:
-    p.last = run.threads
+    """`took` is without the first step, before which threads may have had to be woken."""
     p.since += took
-    if not run.counts:
+    if run.steps < 2 or took <= 0:
         return
     if run.threads == 1:
-        p.alone = smoothed(p.alone, took / run.steps)
+        p.alone = smoothed(p.alone, took / (run.steps - 1))
     if run.threads == p.team:
-        p.together = smoothed(p.together, took / run.steps)
+        p.together = smoothed(p.together, took / (run.steps - 1))
     if (p.alone < p.together) == (run.threads > 1):  # it was the slower
         p.since = 0
 
