@@ -160,7 +160,7 @@ def side_by_side(report: Report, section: str, unit: str, scale: float) -> str:
         times.append(
             [case, number(own.value * scale), f"{own.rate / report.machine.peak:.2f}"]
             + [
-                f"{number(found[name].value * scale)} ({found[name].value / own.value:.3g}×)"
+                f"{number(found[name].value * scale)} ({number(found[name].value / own.value)}×)"
                 if name in found
                 else "–"
                 for name in others
