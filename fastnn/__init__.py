@@ -7,11 +7,12 @@ from types import ModuleType
 
 from fastnn._config import get_num_threads, set_num_threads, show_config
 from fastnn.averaging import EMA, SWA
-from fastnn.callbacks import Callback, StopTraining
+from fastnn.callbacks import Callback, Checkpoint, EarlyStopping, StopTraining
 from fastnn.history import History
 from fastnn.layers import Dense, Dropout, GaussianNoise
 from fastnn.network import Network
 from fastnn.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Lion, NAdam, RMSProp
+from fastnn.rate_finder import find_learning_rate
 
 __version__ = "0.1.0"
 
@@ -24,8 +25,10 @@ __all__ = [
     "Adam",
     "AdamW",
     "Callback",
+    "Checkpoint",
     "Dense",
     "Dropout",
+    "EarlyStopping",
     "GaussianNoise",
     "History",
     "Lion",
@@ -34,12 +37,13 @@ __all__ = [
     "RMSProp",
     "StopTraining",
     "__version__",
+    "find_learning_rate",
     "get_num_threads",
     "set_num_threads",
     "show_config",
 ]
 
-_LOADED_ON_USE = ("datasets", "diagnosis", "plotting", "serialization")
+_LOADED_ON_USE = ("augment", "data", "datasets", "diagnosis", "plotting", "serialization")
 
 
 def __getattr__(name: str) -> ModuleType:

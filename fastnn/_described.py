@@ -23,7 +23,7 @@ class Described:
 
     def get_config(self) -> dict[str, Any]:
         """All fields and, under ``"name"``, what they describe: plain values, ready for JSON."""
-        values = {field.name: getattr(self, field.name) for field in self._fields()}
+        values = {field.name: _plain(getattr(self, field.name)) for field in self._fields()}
         return {"name": self.name, **values}
 
     def __repr__(self) -> str:
@@ -42,6 +42,10 @@ class Described:
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)
+
+
+def _plain(value: Any) -> Any:
+    return value.get_config() if isinstance(value, Described) else value
 
 
 _D = TypeVar("_D", bound=Described)

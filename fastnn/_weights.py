@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._types import Array
-from fastnn._validation import as_array, cast, describe
+from fastnn._validation import all_finite, as_array, cast, describe
 from fastnn.backends import Pair, Spec
 
 _AVERAGE = "average."
@@ -64,6 +64,20 @@ def named(
             if b is not None:
                 arrays[f"{prefix}layers.{number}.bias"] = b
     return arrays
+
+
+def from_named(arrays: Mapping[str, Array]) -> list[Pair]:
+    """Undo `named` of weights without slots."""
+    keys = takewhile(lambda key: f"{key}.weight" in arrays, (f"layers.{i}" for i in count()))
+    return [(arrays[f"{key}.weight"], arrays.get(f"{key}.bias")) for key in keys]
+
+
+def first_broken(weights: Sequence[Pair]) -> int | None:
+    """Return the number of the first layer with a weight that is infinite or nan."""
+    for number, pair in enumerate(weights):
+        if not all(array is None or all_finite(array) for array in pair):
+            return number
+    return None
 
 
 def unnamed(

@@ -1,42 +1,463 @@
-"""What may happen between the epochs of a training: callbacks, and displays of the progress."""
+"""What may happen on the way of a training: callbacks, and displays of the progress."""
 
 from __future__ import annotations
 
+import csv
+import math
+import os
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastnn._validation import describe
+from fastnn._described import non_negative, positive
+from fastnn._types import Array
+from fastnn._validation import describe, flag, fraction, integer, known_name
+from fastnn._weights import first_broken, from_named, named
 
 if TYPE_CHECKING:
     from fastnn.history import History
     from fastnn.network import Network
 
-__all__ = ["Callback", "StopTraining"]
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "Checkpoint",
+    "EarlyStopping",
+    "ReduceLROnPlateau",
+    "StopTraining",
+    "TensorBoardLogger",
+    "TerminateOnNaN",
+]
 
 
 class StopTraining(Exception):
-    """Raised by a callback's `Callback.on_epoch_end` to end the training after this epoch."""
+    """Raised by a callback to end the training: after this epoch, or in `on_step` at once."""
 
 
 class Callback:
     """Base of what `fastnn.Network.fit` calls on its way; override what you need.
 
-    A callback may use the network as it likes: predict, read and set weights, save it. Any
-    exception but `StopTraining` ends the training and goes on to the caller of ``fit``.
+    A callback may use the network as it likes: predict, read and set weights, set the
+    `learning_rate`, save it. Any exception but `StopTraining` ends the training and goes on to the
+    caller of ``fit``. Callbacks are called in the order of the list, a `Checkpoint` last.
+
+    Attributes
+    ----------
+    every_steps : int or None
+        If not None, `on_step` is called whenever the number of the optimizer's steps can be
+        divided by it.
+    every_seconds : float or None
+        If not None, `on_step` is called after about so many seconds.
     """
+
+    every_steps: int | None = None
+    every_seconds: float | None = None
 
     def on_train_begin(self, net: Network) -> None:
         """Run before the first epoch."""
 
     def on_epoch_begin(self, net: Network, epoch: int) -> None:
-        """Run before each epoch; the first is 0."""
+        """Run before each epoch; the first is 0. Again if it is resumed in its middle."""
+
+    def on_step(self, net: Network, step: int) -> None:
+        """Run within an epoch, after `step` steps in all, if the attributes above ask for it."""
 
     def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
         """Run after each epoch, given its figures as `fastnn.History` has them."""
 
     def on_train_end(self, net: Network, history: History) -> None:
         """Run after the last epoch, also when `StopTraining` made it the last."""
+
+    def state(self) -> dict[str, Any]:
+        """Return what a resumed training needs to know: JSON values, float arrays, by name."""
+        return {}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        """Take over what `state` gave; runs after `on_train_begin` of a resumed training."""
+
+
+_FALLING = ("loss", "error", "deviance", "mse", "mae", "rmse")
+_RISING = ("accuracy", "score", "f1", "auc", "r2", "precision", "recall", "variance", "jaccard")
+
+
+class _Monitor(Callback):
+    """Base of the callbacks that look whether a figure gets better."""
+
+    def __init__(self, monitor: str, mode: str, min_delta: float = 0.0) -> None:
+        if not isinstance(monitor, str):
+            raise TypeError(f"monitor must be the name of a figure; got {describe(monitor)}")
+        self.monitor = monitor
+        self.mode = known_name("mode", mode, ("auto", "min", "max"))
+        self.min_delta = non_negative("min_delta", min_delta)
+        if mode == "auto":
+            self.mode = self._guessed_mode()
+        self.best = self._worst
+
+    def _guessed_mode(self) -> str:
+        name = self.monitor
+        if "neg_" in name or any(word in name for word in _RISING):
+            return "max"
+        if any(word in name for word in _FALLING):
+            return "min"
+        raise ValueError(
+            f"mode must be 'min' or 'max' for the figure {name!r}, of which it is not known which"
+            " way it gets better"
+        )
+
+    @property
+    def _worst(self) -> float:
+        return math.inf if self.mode == "min" else -math.inf
+
+    def _improved(self, logs: Mapping[str, float]) -> bool:
+        """Tell whether the figure is the best so far, and if so remember it."""
+        if self.monitor not in logs:
+            hint = ""
+            if self.monitor.startswith("val_"):
+                hint = "; for those of validation rows give fit validation_data"
+            raise ValueError(
+                f"monitor must be one of {', '.join(logs)}; got {self.monitor!r}{hint}"
+            )
+        gain = logs[self.monitor] - self.best
+        if not (gain if self.mode == "max" else -gain) > self.min_delta:
+            return False
+        self.best = logs[self.monitor]
+        return True
+
+    def on_train_begin(self, net: Network) -> None:
+        self.best = self._worst
+
+    def state(self) -> dict[str, Any]:
+        return {"best": self.best}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        self.best = float(state["best"])
+
+
+class EarlyStopping(_Monitor):
+    """End the training when a figure has not got better for some epochs.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        A figure of `fastnn.History`.
+    patience : int, default 10
+        How many epochs in a row may be no better than the best.
+    min_delta : float, default 0.0
+        By how much more than that a figure must be better to count.
+    mode : {"auto", "min", "max"}
+        Whether smaller or larger is better; by default known from the name.
+    restore_best_weights : bool, default False
+        Whether the network ends with the weights of the best epoch instead of the last.
+
+    Attributes
+    ----------
+    best : float
+        The best figure.
+    best_epoch : int or None
+        Its epoch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described; from ``fit`` if there is no such figure.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        patience: int = 10,
+        *,
+        min_delta: float = 0.0,
+        mode: str = "auto",
+        restore_best_weights: bool = False,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        self.patience = integer("patience", patience, 1)
+        self.restore_best_weights = flag("restore_best_weights", restore_best_weights)
+        self.best_epoch: int | None = None
+        self._waited = 0
+        self._best_weights: dict[str, Array] = {}
+
+    def on_train_begin(self, net: Network) -> None:
+        super().on_train_begin(net)
+        self.best_epoch, self._waited, self._best_weights = None, 0, {}
+
+    def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
+        if self._improved(logs):
+            self.best_epoch, self._waited = epoch, 0
+            if self.restore_best_weights:
+                self._best_weights = named(net.weights)
+            return
+        self._waited += 1
+        if self._waited >= self.patience:
+            raise StopTraining
+
+    def on_train_end(self, net: Network, history: History) -> None:
+        if self._best_weights:
+            net.set_weights(from_named(self._best_weights))
+
+    def state(self) -> dict[str, Any]:
+        counts = {"best_epoch": self.best_epoch, "waited": self._waited}
+        return {**super().state(), **counts, **self._best_weights}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state)
+        self.best_epoch, self._waited = state["best_epoch"], int(state["waited"])
+        self._best_weights = {name: state[name] for name in state if name.startswith("layers.")}
+
+
+class ReduceLROnPlateau(_Monitor):
+    """Make the learning rate smaller when a figure has not got better for some epochs.
+
+    Parameters
+    ----------
+    monitor : str, default "val_loss"
+        A figure of `fastnn.History`.
+    factor : float, default 0.1
+        What the rate is multiplied by, ``0 < factor < 1``.
+    patience : int, default 10
+        How many epochs in a row may be no better than the best; at the next one the rate falls,
+        as in PyTorch.
+    min_delta : float, default 1e-4
+        By how much more than that a figure must be better to count.
+    mode : {"auto", "min", "max"}
+        Whether smaller or larger is better; by default known from the name.
+    min_rate : float, default 0.0
+        The rate does not fall below this.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described; from ``fit`` if there is no such figure, or the
+        learning rate is a schedule.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        *,
+        min_delta: float = 1e-4,
+        mode: str = "auto",
+        min_rate: float = 0.0,
+    ) -> None:
+        super().__init__(monitor, mode, min_delta)
+        self.factor = fraction("factor", positive("factor", factor))
+        self.patience = integer("patience", patience, 0)
+        self.min_rate = non_negative("min_rate", min_rate)
+        self._waited = 0
+
+    def on_train_begin(self, net: Network) -> None:
+        super().on_train_begin(net)
+        self._waited = 0
+        if not isinstance(net.learning_rate, float):
+            raise TypeError(
+                "ReduceLROnPlateau needs a number as the optimizer's learning_rate;"
+                f" got {net.learning_rate}"
+            )
+
+    def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
+        self._waited = 0 if self._improved(logs) else self._waited + 1
+        if self._waited > self.patience:
+            assert isinstance(net.learning_rate, float)
+            lower = max(net.learning_rate * self.factor, self.min_rate)
+            net.learning_rate = min(net.learning_rate, lower)
+            self._waited = 0
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "waited": self._waited}
+
+    def set_state(self, state: Mapping[str, Any]) -> None:
+        super().set_state(state)
+        self._waited = int(state["waited"])
+
+
+class Checkpoint(_Monitor):
+    """Save the network with all that the rest of the training depends on.
+
+    `fastnn.Network.load` reads the file, and ``fit(..., resume=True)`` goes on from there to the
+    same weights, bit for bit, that a training without interruption ends with. A file is replaced
+    as a whole: at any moment it is the old one or the new one.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file. It may hold ``{step}``, ``{epoch}``, how many there were, and with
+        ``every_epochs`` names of figures, as in ``"net-{epoch:03d}-{val_loss:.4f}.safetensors"``.
+    monitor : str, optional
+        If given, a figure of `fastnn.History`, and only epochs at which it is the best so far are
+        saved.
+    mode : {"auto", "min", "max"}
+        Whether smaller or larger is better; by default known from the name.
+    every_epochs : int or None, default 1
+        Save after each so many epochs.
+    every_steps : int, optional
+        Save whenever the number of the optimizer's steps can be divided by this, too.
+    every_seconds : float, optional
+        Save after each so many seconds within an epoch, too.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
+    OSError
+        From ``fit``, if the file cannot be written.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        monitor: str | None = None,
+        mode: str = "auto",
+        every_epochs: int | None = 1,
+        every_steps: int | None = None,
+        every_seconds: float | None = None,
+    ) -> None:
+        super().__init__(monitor or "loss", mode)
+        self.path = os.fspath(path)
+        self.best_only = monitor is not None
+        self.every_epochs = (
+            None if every_epochs is None else integer("every_epochs", every_epochs, 1)
+        )
+        if every_steps is not None:
+            self.every_steps = integer("every_steps", every_steps, 1)
+        if every_seconds is not None:
+            self.every_seconds = positive("every_seconds", every_seconds)
+        if every_epochs is every_steps is every_seconds is None:
+            raise ValueError("every_epochs, every_steps and every_seconds must not all be None")
+
+    def on_step(self, net: Network, step: int) -> None:
+        self._save(net, {"epoch": net.epochs})
+
+    def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
+        if self.every_epochs is None or (epoch + 1) % self.every_epochs:
+            return
+        if self.best_only and not self._improved(logs):
+            return
+        self._save(net, {"epoch": epoch + 1, **logs})
+
+    def state(self) -> dict[str, Any]:
+        return super().state() if self.best_only else {}
+
+    def _save(self, net: Network, figures: Mapping[str, float]) -> None:
+        known = {"step": net.steps, **figures}
+        try:
+            path = self.path.format(**known)
+        except KeyError as error:
+            fields = ", ".join(f"{{{name}}}" for name in known)
+            raise ValueError(f"path may hold {fields} here; got {self.path!r}") from error
+        net.save(path, include_optimizer=True)
+
+
+class TerminateOnNaN(Callback):
+    """End the training with an error as soon as the loss or a weight is infinite or nan.
+
+    Without it, ``fit`` looks at the losses at the end of each epoch only.
+
+    Parameters
+    ----------
+    every : int, default 1
+        How many steps to take between two looks. Steps of a very small network are that much
+        faster the fewer looks there are.
+
+    Raises
+    ------
+    FloatingPointError
+        From ``fit``: names the step, and the first layer whose weights are not finite.
+    """
+
+    def __init__(self, every: int = 1) -> None:
+        self.every_steps = integer("every", every, 1)
+
+    def on_step(self, net: Network, step: int) -> None:
+        # Of the losses fit itself takes care, at each call of this.
+        broken = first_broken(net.weights)
+        if broken is not None:
+            raise FloatingPointError(
+                f"net.weights[{broken}] is no longer finite after step {step}."
+                " Give the optimizer a smaller learning_rate or a clip_norm"
+            )
+
+
+class CSVLogger(Callback):
+    """Write the figures of each epoch to a CSV file, a row an epoch.
+
+    The file is made anew, with the epochs before in a training that is resumed: it is always that
+    of a training without interruption.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        The file to write or replace.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+
+    def on_train_begin(self, net: Network) -> None:
+        self.path.write_text("")
+        if net.history is not None:
+            for row, epoch in enumerate(net.history.epoch):
+                figures = {name: values[row] for name, values in net.history.history.items()}
+                self.on_epoch_end(net, epoch, figures)
+
+    def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
+        with self.path.open("a", newline="") as file:
+            writer = csv.writer(file)
+            if file.tell() == 0:
+                writer.writerow(["epoch", *logs])
+            writer.writerow([epoch + 1, *logs.values()])
+
+
+class TensorBoardLogger(Callback):
+    """Write the figures and the learning rate of each epoch for TensorBoard.
+
+    It needs tensorboardX, ``pip install "fastnn[tensorboard]"``, or PyTorch with tensorboard.
+
+    Parameters
+    ----------
+    directory : str or os.PathLike
+        Where TensorBoard is to find them: ``tensorboard --logdir directory``.
+
+    Raises
+    ------
+    ImportError
+        If neither is there.
+    """
+
+    def __init__(self, directory: str | os.PathLike[str]) -> None:
+        self.directory = os.fspath(directory)
+        self._new_writer = _summary_writer()
+        self._writer: Any = None
+
+    def on_train_begin(self, net: Network) -> None:
+        self._writer = self._new_writer(self.directory)
+
+    def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
+        rate = float(net.optimizer.rates(net.epochs - 1, net.steps - 1, 1)[0])
+        for name, value in {**logs, "learning_rate": rate}.items():
+            self._writer.add_scalar(name, value, epoch + 1)
+        self._writer.flush()
+
+    def on_train_end(self, net: Network, history: History) -> None:
+        self._writer.close()
+
+
+def _summary_writer() -> Callable[[str], Any]:
+    try:
+        from tensorboardX import SummaryWriter
+    except ImportError:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise ImportError(
+                'TensorBoardLogger needs tensorboardX: pip install "fastnn[tensorboard]"'
+            ) from error
+    return SummaryWriter  # type: ignore[no-any-return]
 
 
 def checked(callbacks: Iterable[Callback]) -> list[Callback]:
@@ -62,7 +483,7 @@ class Progress(Callback):
 
 
 class Lines(Progress):
-    """One plain line an epoch, on the standard output."""
+    """One plain line an epoch, on the standard output: for logs."""
 
     def __init__(self, epochs: int) -> None:
         self._epochs = epochs
@@ -80,7 +501,7 @@ class Lines(Progress):
 class Bar(Progress):
     """A bar of tqdm for each epoch, on the standard error."""
 
-    def __init__(self, epochs: int, batches: int, bar: Callable[..., Any]) -> None:
+    def __init__(self, epochs: int, batches: int | None, bar: Callable[..., Any]) -> None:
         self._epochs = epochs
         self._batches = batches
         self._new_bar = bar
@@ -97,7 +518,7 @@ class Bar(Progress):
 
     def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
         self._bar.set_postfix({name: f"{value:.4f}" for name, value in logs.items()}, refresh=False)
-        self._tick(self._batches)
+        self._bar.update((self._batches or self._bar.n) - self._bar.n)
         self.close()
 
     def close(self) -> None:
@@ -106,11 +527,11 @@ class Bar(Progress):
             self._bar = None
 
 
-def progress(verbose: int, epochs: int, batches: int) -> Progress:
-    """Return the display for ``verbose``: 0 none, 1 a bar (lines without tqdm), 2 lines."""
+def progress(verbose: int, epochs: int, batches: int | None) -> Progress:
+    """Return the display for ``verbose``: 0 none, 1 a bar where one can move, 2 or else lines."""
     if verbose == 0:
         return Progress()
-    if verbose == 1:
+    if verbose == 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules):
         try:
             from tqdm.auto import tqdm
         except ImportError:

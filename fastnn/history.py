@@ -26,7 +26,8 @@ class History:
         - ``"accuracy"``: the part of the training rows that were right, taken likewise; for the
           losses that compare classes, the cross-entropies, only;
         - ``"val_loss"``, ``"val_accuracy"``: the same on the validation rows, after the epoch and
-          without dropout; where there are such rows.
+          without dropout; where there are such rows;
+        - the names of ``fit``'s `metrics`, behind ``"val_"`` where there are validation rows.
     """
 
     def __init__(self) -> None:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from fastnn import _position, initializers, losses, optimizers
 from fastnn import averaging as averages
-from fastnn import initializers, losses, optimizers
 from fastnn._architecture import as_given, check_memory, check_order, dense_specs, parse, table
+from fastnn._position import Position
 from fastnn._types import Array
 from fastnn._validation import (
     LARGEST,
     class_weights,
+    describe,
     flag,
     float_dtype,
     fraction,
@@ -41,10 +44,13 @@ from fastnn.history import History
 from fastnn.layers import Dense, Layer
 from fastnn.layers import from_config as layer_from_config
 from fastnn.losses import Parametric
+from fastnn.metrics import Metric, judges
 from fastnn.optimizers import Optimizer
-from fastnn.training import Data, Training, check_losses, evaluate, shares_of
+from fastnn.schedules import Schedule
+from fastnn.training import Data, Stream, Training, check_losses, evaluate, shares_of
 
 if TYPE_CHECKING:
+    from fastnn.data import Batch
     from fastnn.diagnosis import Diagnosis
 
 __all__ = ["Network"]
@@ -87,6 +93,9 @@ class Network:
     ----------
     history : History or None
         The figures of the last `fit`, also of one that was interrupted.
+    epochs : int
+        How many epochs all calls of `fit` together have gone through: where schedules by epochs
+        are.
 
     Raises
     ------
@@ -106,6 +115,7 @@ class Network:
     """
 
     history: History | None
+    epochs: int
 
     def __init__(
         self,
@@ -186,6 +196,8 @@ class Network:
         self._predict_directly = self._backend.predict_directly
         self._one_trainer = _OneTrainer()
         self.history = None
+        self._position = Position()
+        self.epochs = 0
 
     def _initial_weights(self) -> list[Pair]:
         rng = np.random.Generator(np.random.PCG64(self._seed_of_weights))
@@ -213,6 +225,20 @@ class Network:
     def optimizer(self) -> Optimizer:
         """The optimizer's configuration; its state is the network's own."""
         return self._optimizer
+
+    @property
+    def steps(self) -> int:
+        """How many steps the optimizer has taken: where schedules by steps are."""
+        return self._backend.steps()
+
+    @property
+    def learning_rate(self) -> float | Schedule:
+        """The optimizer's learning rate; set it to go on training with another."""
+        return self._optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: float | Schedule) -> None:
+        self._optimizer = dataclasses.replace(self._optimizer, learning_rate=value)
 
     @property
     def averaging(self) -> Averaging | None:
@@ -279,8 +305,8 @@ class Network:
 
     def fit(
         self,
-        X: npt.ArrayLike,
-        y: npt.ArrayLike,
+        X: npt.ArrayLike | Iterable[Batch],
+        y: npt.ArrayLike | None = None,
         epochs: int = 1,
         batch_size: int = 32,
         *,
@@ -289,15 +315,22 @@ class Network:
         validation_data: Sequence[npt.ArrayLike] | None = None,
         validation_split: float = 0.0,
         shuffle: bool = True,
+        metrics: Iterable[Metric] = (),
         callbacks: Iterable[Callback] = (),
         verbose: int = 0,
+        resume: bool = False,
+        steps_per_epoch: int | None = None,
     ) -> History:
         """Train. A further call goes on from where this one ends.
 
         Parameters
         ----------
-        X : array_like of shape (rows, n_features)
-            Finite numbers, in whatever container.
+        X : array_like of shape (rows, n_features), or iterable of batches
+            Finite numbers, in whatever container; not copied if it is a C-contiguous array, or
+            ``numpy.memmap``, of the network's dtype. Or, without `y`, batches ``(X, y)`` or
+            ``(X, y, sample_weight)``: `fastnn.data.Batches`, a sequence, any iterable. They are
+            made and converted in another thread while the network trains; `batch_size` does not
+            matter then, and `shuffle` only for the order of a sequence.
         y : array_like of shape (rows, n_outputs)
             What the outputs should be. Or of shape (rows,): for one output; for
             ``"cross_entropy"`` and ``"softmax_cross_entropy"``, the numbers of the right outputs.
@@ -318,10 +351,25 @@ class Network:
             The part of the rows, the last ones before any shuffling, to keep for that instead.
         shuffle : bool, default True
             Whether to take the rows in a new random order in each epoch.
+        metrics : iterable of str or callable
+            Further figures to judge by after each epoch, on the validation rows, or on those to
+            train on if there are none: names of scikit-learn's scorers (``"f1_macro"``,
+            ``"roc_auc"``, ``"r2"``) or functions (``"mean_absolute_error"``), or callables
+            ``metric(y, outputs)``.
         callbacks : iterable of Callback
-            What to call between epochs.
+            What to call on the way.
         verbose : {0, 1, 2}
-            0: silent. 1: a progress bar an epoch, if tqdm is there, else as 2: a line an epoch.
+            0: silent. 1: a progress bar an epoch, if tqdm is there and a terminal or notebook to
+            show it, else as 2: a line an epoch.
+        resume : bool, default False
+            Go on with the training that was interrupted, in this process or in that which saved
+            the file that this network was loaded from. `epochs` is that of the whole training, of
+            which those done are left out. With the same arguments it ends with the same weights,
+            bit for bit, as without the interruption. A network that has not been trained is
+            trained from the start.
+        steps_per_epoch : int, optional
+            How many batches to take as an epoch, when X is an iterable without end, or an iterator
+            to be gone through once over all epochs.
 
         Returns
         -------
@@ -337,49 +385,66 @@ class Network:
         RuntimeError
             If another thread is training this network.
         KeyboardInterrupt
-            On Ctrl-C; the network is as after the last finished step.
+            On Ctrl-C; the network is as after the last finished step, and can be saved or trained
+            on, with `resume` as if nothing had happened.
+        ImportError
+            If `metrics` names one and scikit-learn is not there.
         """
         epochs = integer("epochs", epochs, 0)
         batch_size = integer("batch_size", batch_size, 1)
         part = fraction("validation_split", validation_split)
         shuffle = flag("shuffle", shuffle)
         verbose = integer("verbose", verbose, 0, 2)
+        resume = flag("resume", resume)
         callbacks = checked(callbacks)
-        data = self._data(X, y, sample_weight)
+        if validation_data is not None and part:
+            raise ValueError("validation_data and validation_split must not both be given")
         validation = None
-        if validation_data is not None:
-            if part:
-                raise ValueError("validation_data and validation_split must not both be given")
-            validation = self._validation(validation_data)
-        elif part:
-            rows = math.floor(len(data) * (1.0 - part))
-            if not 0 < rows < len(data):
+        data: Data | Stream
+        if y is None:
+            if sample_weight is not None or class_weight is not None or part:
                 raise ValueError(
-                    f"validation_split must leave rows to train on and to validate by;"
-                    f" got {part!r} of {len(data)} rows"
+                    "batches must bring their own sample weights, and rows to validate by must be"
+                    " given apart; got sample_weight, class_weight or validation_split"
                 )
-            data, validation = data.split(rows)
-        if class_weight is not None:
-            data = data.weighted(class_weights(class_weight, data.target, self._loss.kind))
-        batch_size = min(batch_size, len(data))
+            data = self._stream(X, epochs, shuffle, steps_per_epoch)
+            batches = data.batches
+        else:
+            if steps_per_epoch is not None:
+                raise ValueError("steps_per_epoch must only be given without y, for batches")
+            data = self._data(cast(npt.ArrayLike, X), y, sample_weight)
+            if part:
+                data, validation = _last_part(data, part)
+            if class_weight is not None:
+                data = data.weighted(class_weights(class_weight, data.target, self._loss.kind))
+            batch_size = min(batch_size, len(data))
+            batches = -(-len(data) // batch_size)
+        if validation_data is not None:
+            validation = self._validation(validation_data)
+        judged = data if isinstance(data, Data) and validation is None else validation
+        judge = judges(self, metrics, judged, "" if validation is None else "val_")
         with self._one_trainer:
-            self.history = history = History()
+            if self.history is None or not resume:
+                resume = False
+                self.history, self._position = History(), Position()
             Training(
                 net=self,
                 backend=self._backend,
-                optimizer=self._optimizer,
                 averaging=self._averaging,
                 data=data,
                 validation=validation,
                 epochs=epochs,
                 batch_size=batch_size,
-                shuffler=self._shuffler if shuffle else None,
+                shuffler=self._shuffler,
+                shuffle=shuffle,
                 has_accuracy=self._has_accuracy,
+                judge=judge,
                 callbacks=callbacks,
-                progress=progress(verbose, epochs, -(-len(data) // batch_size)),
-                history=history,
-            ).run()
-        return history
+                progress=progress(verbose, epochs, batches),
+                history=self.history,
+                position=self._position,
+            ).run(resume)
+            return self.history
 
     def train_step(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
@@ -402,7 +467,7 @@ class Network:
             As `fit` does.
         """
         data = self._data(X, y, sample_weight)
-        rates = np.array([self._optimizer.learning_rate])
+        rates = self._optimizer.rates(self.epochs, self._backend.steps(), 1)
         losses, hits = np.empty(1), np.empty(1, np.int64)
         with self._one_trainer:
             self._backend.train(
@@ -420,6 +485,36 @@ class Network:
             )
         check_losses(self._backend, losses)
         return float(losses[0])
+
+    def _try(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None,
+        rates: npt.NDArray[np.float64],
+        batch_size: int,
+        rng: np.random.Generator,
+    ) -> npt.NDArray[np.float64]:
+        """Take a step with each of some learning rates, and return the losses before them."""
+        data = self._data(X, y, sample_weight)
+        losses, hits = np.empty(len(rates)), np.empty(len(rates), np.int64)
+        batch_size = min(batch_size, len(data))
+        rounds = -(-len(rates) * batch_size // len(data))
+        order = np.concatenate([rng.permutation(len(data)) for _ in range(rounds)])
+        self._backend.train(
+            data.X,
+            data.target,
+            data.sample_weight,
+            order[: len(rates) * batch_size].astype(np.int32),
+            batch_size,
+            self._optimizer,
+            rates,
+            losses,
+            hits,
+            None,
+            None,
+        )
+        return losses
 
     def gradients(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
@@ -445,7 +540,7 @@ class Network:
         """
         data = self._data(X, y, sample_weight)
         random = any(layer.dropout or layer.noise for layer in self._spec.layers)
-        step = self._backend.state()[0] if random else 0
+        step = self._backend.steps() if random else 0
         return self._backend.gradients(data.X, data.target, data.sample_weight, step)
 
     def evaluate(
@@ -585,6 +680,37 @@ class Network:
             sample_weights(names[2], sample_weight, rows, names[0]),
         )
 
+    def _stream(
+        self, source: object, epochs: int, shuffle: bool, steps_per_epoch: int | None
+    ) -> Stream:
+        """Check and convert batches to train on, each when its turn is near."""
+        from fastnn import data
+
+        if hasattr(source, "dtype") or hasattr(source, "columns"):
+            raise TypeError(
+                "y must be an array of real numbers; got None, and without y, X must be an iterable"
+                f" of batches; got {describe(source)}"
+            )
+        if steps_per_epoch is not None:
+            steps_per_epoch = integer("steps_per_epoch", steps_per_epoch, 1)
+        elif isinstance(source, Iterator) and epochs > 1:
+            raise ValueError(
+                "steps_per_epoch must be given where X is an iterator, which cannot be gone"
+                f" through {epochs} times; got None"
+            )
+
+        def convert(batch: object) -> Data:
+            if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+                raise ValueError(
+                    f"a batch must be (X, y) or (X, y, sample_weight); got {describe(batch)}"
+                )
+            names = ("X of a batch", "y of a batch", "sample_weight of a batch")
+            X, y, weight = (*batch, None)[:3]
+            return self._data(X, y, weight, names)
+
+        epoch, batches = data.epochs_of(source, convert, shuffle, self._seed, steps_per_epoch)
+        return Stream(epoch, batches)
+
     def _validation(self, given: Sequence[npt.ArrayLike]) -> Data:
         if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
             raise ValueError(
@@ -604,8 +730,9 @@ class Network:
         path : str or os.PathLike
             The file to write or replace.
         include_optimizer : bool, default False
-            Whether to keep the optimizer's state, the average of the weights and the state of the
-            shuffling, so that `fit` goes on from the loaded network exactly as from this one.
+            Whether to keep the optimizer's state, the average of the weights, the state of the
+            shuffling, and where `fit` was, so that it goes on from the loaded network exactly as
+            from this one.
 
         Raises
         ------
@@ -704,7 +831,8 @@ class Network:
             backend,
             integer("seed", config["seed"], 0),
         )
-        weights, slots, average = unnamed(tensors, net._spec)
+        own, training = _position.apart(tensors)
+        weights, slots, average = unnamed(own, net._spec)
         if len(slots) not in (0, net._optimizer.slots):
             raise ValueError(
                 f"{net._optimizer} must have {net._optimizer.slots} slots; got {len(slots)}"
@@ -714,14 +842,26 @@ class Network:
         net._start(weights)
         net._backend.set_state(integer("steps", config.get("steps", 0), 0, 2**63 - 1), slots)
         net._backend.set_average(average)
+        net.epochs = integer("epochs", config.get("epochs", 0), 0)
+        if "training" in config:
+            net.history, net._position = _position.read(config["training"], training)
         return net
 
     def _everything(self) -> tuple[dict[str, Any], dict[str, Array]]:
         """Return `_config` and the arrays, with all that further training depends on."""
         steps, slots = self._backend.state()
         generator = self._shuffler.bit_generator.state
-        config = {**self._config(), "steps": steps, "generator": generator}
-        return config, named(self._backend.weights(), slots, self._backend.average())
+        config = {
+            **self._config(),
+            "steps": steps,
+            "epochs": self.epochs,
+            "generator": generator,
+        }
+        tensors = named(self._backend.weights(), slots, self._backend.average())
+        if self.history is not None:
+            config["training"], training = _position.written(self.history, self._position)
+            tensors |= training
+        return config, tensors
 
     def __getstate__(self) -> dict[str, Any]:
         config, tensors = self._everything()
@@ -729,13 +869,11 @@ class Network:
             "config": config,
             "backend": self._backend_name,
             "tensors": tensors,
-            "history": self.history,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         other = self._from_config(state["config"], state["backend"], state["tensors"])
         self.__dict__.update(other.__dict__)
-        self.history = state["history"]
 
     def summary(self) -> str:
         """Return a table of the layers: shape, activation, number of parameters, memory."""
@@ -755,6 +893,17 @@ class Network:
             f"seed={self.seed}",
         ]
         return f"Network({', '.join(arguments)})"
+
+
+def _last_part(data: Data, part: float) -> tuple[Data, Data]:
+    """Return the rows to train on and the last ones, to validate by."""
+    rows = math.floor(len(data) * (1.0 - part))
+    if not 0 < rows < len(data):
+        raise ValueError(
+            f"validation_split must leave rows to train on and to validate by;"
+            f" got {part!r} of {len(data)} rows"
+        )
+    return data.split(rows)
 
 
 class _OneTrainer:

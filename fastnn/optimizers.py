@@ -18,6 +18,7 @@ from fastnn import _described
 from fastnn._described import Described, non_negative, positive
 from fastnn._types import Array
 from fastnn._validation import describe, flag, fraction, known_name
+from fastnn.schedules import Schedule, learning_rate
 
 __all__ = [
     "OPTIMIZERS",
@@ -49,8 +50,8 @@ class Optimizer(Described):
 
     Parameters
     ----------
-    learning_rate : float
-        Greater than 0.
+    learning_rate : float or Schedule
+        Greater than 0, or one of `fastnn.schedules`.
     weight_decay : float
         At least 0; applies to all parameters, biases included.
     clip_norm : float or None
@@ -68,14 +69,14 @@ class Optimizer(Described):
 
     code: ClassVar[int]
 
-    learning_rate: float = 0.001
+    learning_rate: float | Schedule = 0.001
     weight_decay: float = field(default=0.0, kw_only=True)
     clip_norm: float | None = field(default=None, kw_only=True)
     clip_value: float | None = field(default=None, kw_only=True)
     _memory: _Memory = field(init=False, compare=False, default_factory=_Memory)
 
     def __post_init__(self) -> None:
-        self._set("learning_rate", positive("learning_rate", self.learning_rate))
+        self._set("learning_rate", learning_rate("learning_rate", self.learning_rate))
         self._set("weight_decay", non_negative("weight_decay", self.weight_decay))
         if self.clip_norm is not None:
             self._set("clip_norm", positive("clip_norm", self.clip_norm))
@@ -114,6 +115,11 @@ class Optimizer(Described):
         """
         raise NotImplementedError
 
+    def rates(self, epoch: int, step: int, n: int) -> npt.NDArray[np.float64]:
+        """The learning rates of `n` steps, the first of them number `step`, in an epoch."""
+        rate = self.learning_rate
+        return rate.rates(epoch, step, n) if isinstance(rate, Schedule) else np.full(n, rate)
+
     def clipped(self, grads: Sequence[Array]) -> list[Array]:
         """``grads`` cut to ``clip_value``, then times ``min(1, clip_norm / (norm + 1e-6))``."""
         if self.clip_value is not None:
@@ -146,11 +152,16 @@ class Optimizer(Described):
         """
         gradients = self._checked(params, grads)
         memory = self._memory
+        rate = self.learning_rate
+        if isinstance(rate, Schedule):
+            if rate.per == "epoch":
+                raise ValueError(f"update knows of no epochs: give {rate.name} per='step'")
+            rate = float(rate(memory.steps))
         if not memory.slots:
             memory.slots = [[np.zeros_like(p) for _ in range(self.slots)] for p in params]
         memory.steps += 1
         for param, grad, slots in zip(params, self.clipped(gradients), memory.slots, strict=True):
-            self.apply(param, grad, slots, memory.steps, self.learning_rate)
+            self.apply(param, grad, slots, memory.steps, rate)
 
     def _checked(self, params: Sequence[Array], grads: Sequence[npt.ArrayLike]) -> list[Array]:
         """``grads`` as arrays of the parameters' dtypes, if they go together."""
@@ -200,7 +211,7 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 0.001
+    learning_rate : float or Schedule, default 0.001
     momentum : float, default 0.0
         ``0 <= momentum < 1``; ``buf = momentum * buf + grad`` takes the gradient's place.
     nesterov : bool, default False
@@ -248,7 +259,7 @@ class AdaGrad(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 0.01
+    learning_rate : float or Schedule, default 0.01
     epsilon : float, default 1e-10
         Greater than 0; added to the root.
     weight_decay : float, default 0.0
@@ -260,7 +271,7 @@ class AdaGrad(Optimizer):
     name: ClassVar[str] = "adagrad"
     code: ClassVar[int] = 1
 
-    learning_rate: float = 0.01
+    learning_rate: float | Schedule = 0.01
     epsilon: float = 1e-10
 
     def __post_init__(self) -> None:
@@ -289,7 +300,7 @@ class RMSProp(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 0.01
+    learning_rate : float or Schedule, default 0.01
     rho : float, default 0.99
         ``0 <= rho < 1``: how slowly the mean forgets.
     epsilon : float, default 1e-8
@@ -305,7 +316,7 @@ class RMSProp(Optimizer):
     name: ClassVar[str] = "rmsprop"
     code: ClassVar[int] = 2
 
-    learning_rate: float = 0.01
+    learning_rate: float | Schedule = 0.01
     rho: float = 0.99
     epsilon: float = 1e-8
     momentum: float = 0.0
@@ -350,7 +361,7 @@ class AdaDelta(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 1.0
+    learning_rate : float or Schedule, default 1.0
     rho : float, default 0.9
         ``0 <= rho < 1``: how slowly the two means forget.
     epsilon : float, default 1e-6
@@ -364,7 +375,7 @@ class AdaDelta(Optimizer):
     name: ClassVar[str] = "adadelta"
     code: ClassVar[int] = 5
 
-    learning_rate: float = 1.0
+    learning_rate: float | Schedule = 1.0
     rho: float = 0.9
     epsilon: float = 1e-6
 
@@ -453,7 +464,7 @@ class Adam(_Adam):
 
     Parameters
     ----------
-    learning_rate : float, default 0.001
+    learning_rate : float or Schedule, default 0.001
     beta_1, beta_2 : float, default 0.9 and 0.999
         ``0 <= beta < 1``: how slowly the two means forget.
     epsilon : float, default 1e-8
@@ -482,7 +493,7 @@ class AdamW(_Adam):
 
     Parameters
     ----------
-    learning_rate : float, default 0.001
+    learning_rate : float or Schedule, default 0.001
     beta_1, beta_2 : float, default 0.9 and 0.999
         ``0 <= beta < 1``: how slowly the two means forget.
     epsilon : float, default 1e-8
@@ -520,7 +531,7 @@ class NAdam(_Moments):
 
     Parameters
     ----------
-    learning_rate : float, default 0.002
+    learning_rate : float or Schedule, default 0.002
     beta_1, beta_2 : float, default 0.9 and 0.999
         ``0 <= beta < 1``: how slowly the two means forget.
     epsilon : float, default 1e-8
@@ -536,7 +547,7 @@ class NAdam(_Moments):
     name: ClassVar[str] = "nadam"
     code: ClassVar[int] = 6
 
-    learning_rate: float = 0.002
+    learning_rate: float | Schedule = 0.002
     momentum_decay: float = 0.004
 
     def __post_init__(self) -> None:
@@ -573,7 +584,7 @@ class Lion(Optimizer):
 
     Parameters
     ----------
-    learning_rate : float, default 0.0001
+    learning_rate : float or Schedule, default 0.0001
     beta_1, beta_2 : float, default 0.9 and 0.99
         ``0 <= beta < 1``: how much of m counts in a step, and how slowly m forgets.
     weight_decay : float, default 0.0
@@ -585,7 +596,7 @@ class Lion(Optimizer):
     name: ClassVar[str] = "lion"
     code: ClassVar[int] = 7
 
-    learning_rate: float = 0.0001
+    learning_rate: float | Schedule = 0.0001
     beta_1: float = 0.9
     beta_2: float = 0.99
 

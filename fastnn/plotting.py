@@ -1,4 +1,4 @@
-"""Pictures: learning curves, what a classifier confuses, and gradients on their way back.
+"""Pictures: learning curves and rates, what a classifier confuses, gradients on their way back.
 
 They need matplotlib: ``pip install "fastnn[plot]"``.
 """
@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 
     from fastnn.diagnosis import Diagnosis
     from fastnn.history import History
+    from fastnn.rate_finder import LearningRates
 
-__all__ = ["confusion_matrix", "gradient_norms", "learning_curve"]
+__all__ = ["confusion_matrix", "gradient_norms", "learning_curve", "learning_rates"]
 
 
 def learning_curve(
@@ -118,6 +119,37 @@ def confusion_matrix(
     ax.set_yticks(range(len(names)), labels=[str(name) for name in names])
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
+    return ax
+
+
+def learning_rates(found: LearningRates, ax: Axes | None = None) -> Axes:
+    """Draw the losses that `fastnn.find_learning_rate` met, and the learning rate it suggests.
+
+    Parameters
+    ----------
+    found : LearningRates
+        What it returned.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not there.
+    """
+    ax = _axes(ax)
+    ax.plot(found.rates, found.losses, color="tab:blue", alpha=0.3, label="loss of each batch")
+    ax.plot(found.rates, found.smoothed, color="tab:blue", label="smoothed")
+    label = f"suggested: {found.suggestion:.2g}"
+    ax.axvline(found.suggestion, color="tab:orange", linestyle="--", label=label)
+    ax.set_xscale("log")
+    ax.set_xlabel("learning rate")
+    ax.set_ylabel("loss")
+    ax.legend()
     return ax
 
 

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._position import Position
 from fastnn._types import Array
-from fastnn._validation import all_finite
-from fastnn.callbacks import Callback, Progress, StopTraining
+from fastnn._weights import first_broken
+from fastnn.callbacks import Callback, Checkpoint, Progress, StopTraining
 from fastnn.history import History
 
 if TYPE_CHECKING:
     from fastnn.averaging import Averaging
     from fastnn.backends import Backend
     from fastnn.network import Network
-    from fastnn.optimizers import Optimizer
 
-__all__ = ["Data", "Figures", "Training", "check_losses", "evaluate", "shares_of"]
+__all__ = ["Data", "Figures", "Stream", "Training", "check_losses", "evaluate", "shares_of"]
 
 Figures = dict[str, float]
+_FOREVER = 2**62
 
 
 @dataclass(frozen=True)
@@ -43,13 +46,14 @@ class Data:
     def __len__(self) -> int:
         return len(self.X)
 
+    def __getitem__(self, rows: slice) -> Data:
+        """Return some of the rows, without copying."""
+        weight = self.sample_weight
+        return Data(self.X[rows], self.target[rows], None if weight is None else weight[rows])
+
     def split(self, first: int) -> tuple[Data, Data]:
         """Return the first rows and the others, without copying."""
-        weight = self.sample_weight
-        return (
-            Data(self.X[:first], self.target[:first], None if weight is None else weight[:first]),
-            Data(self.X[first:], self.target[first:], None if weight is None else weight[first:]),
-        )
+        return self[:first], self[first:]
 
     def weighted(self, weights: npt.NDArray[np.float64]) -> Data:
         """Return the same rows, each counting so many times what it did."""
@@ -64,76 +68,253 @@ def evaluate(backend: Backend, data: Data, has_accuracy: bool) -> Figures:
 
 
 @dataclass(frozen=True)
+class Stream:
+    """Rows to train on that come a batch at a time.
+
+    Parameters
+    ----------
+    epoch : callable
+        ``epoch(number, first)`` gives the batches of an epoch, `Data` each, from number `first` on.
+    batches : int or None
+        How many there are in an epoch, if that is known.
+    """
+
+    epoch: Callable[[int, int], Iterator[Data]]
+    batches: int | None
+
+
+class _Pause(Exception):
+    """Ends a run of steps early, since a callback wants to be called."""
+
+
+@dataclass(frozen=True)
 class Training:
     """All that one call of ``fit`` needs to know.
 
-    `net` is only what the callbacks get to see; without a `shuffler` the rows stay in their order;
-    the figures go to `history`.
+    `net` is what the callbacks get to see, and keeps count of the epochs; without shuffling the
+    rows stay in their order; `judge` gives further figures at the end of an epoch; the figures go
+    to `history`.
     """
 
     net: Network
     backend: Backend
-    optimizer: Optimizer
     averaging: Averaging | None
-    data: Data
+    data: Data | Stream
     validation: Data | None
     epochs: int
     batch_size: int
-    shuffler: np.random.Generator | None
+    shuffler: np.random.Generator
+    shuffle: bool
     has_accuracy: bool
+    judge: Callable[[], Figures]
     callbacks: Sequence[Callback]
     progress: Progress
     history: History
+    position: Position
 
-    def run(self) -> None:
+    def run(self, resume: bool) -> None:
         """Train for all epochs, or until a callback stops it."""
-        callbacks = [self.progress, *self.callbacks]
+        # Checkpoints last: they save what all others know of the epoch.
+        own = sorted(self.callbacks, key=lambda callback: isinstance(callback, Checkpoint))
+        callbacks = [self.progress, *own]
+        position = self.position
         try:
+            if resume:
+                position.states = position.callback_states()
             for callback in callbacks:
                 callback.on_train_begin(self.net)
-            for epoch in range(self.epochs):
+            if resume:
+                position.give_back_states(own)
+            position.callbacks = own
+            self._tell(callbacks)
+            while position.epoch < self.epochs and not position.stopped:
                 for callback in callbacks:
-                    callback.on_epoch_begin(self.net, epoch)
-                figures = self._epoch(epoch)
-                self.history.append(epoch, figures)
-                if _told_to_stop(callbacks, self.net, epoch, figures):
+                    callback.on_epoch_begin(self.net, position.epoch)
+                if not self._train(own):
                     break
+                position.end_epoch(self.net, self._figures())
+                self._tell(callbacks)
             for callback in callbacks:
                 callback.on_train_end(self.net, self.history)
         finally:
             self.progress.close()
 
-    def _epoch(self, epoch: int) -> Figures:
-        """Go through all rows once, and through those for validation."""
-        data, rows = self.data, len(self.data)
+    def _tell(self, callbacks: Sequence[Callback]) -> None:
+        """Tell every callback that the epoch is over, even when one of them wants to stop."""
+        position = self.position
+        if position.figures is None:
+            return
+        if len(self.history) < position.epoch:
+            self.history.append(position.epoch - 1, position.figures)
+        while position.told < len(callbacks):
+            try:
+                callbacks[position.told].on_epoch_end(
+                    self.net, position.epoch - 1, dict(position.figures)
+                )
+            except StopTraining:
+                position.stopped = True
+            position.told += 1
+        position.figures = None
+
+    def _train(self, callbacks: Sequence[Callback]) -> bool:
+        """Go through the rows once, or what is left of them; False if a callback stops it."""
+        waiting = [
+            callback
+            for callback in callbacks
+            if callback.every_steps is not None or callback.every_seconds is not None
+        ]
+        clock = _Clock(waiting, self.progress.tick)
+        try:
+            if isinstance(self.data, Stream):
+                self._train_stream(self.data, clock)
+            else:
+                self._train_rows(self.data, clock)
+        except StopTraining:
+            self.position.stopped = True
+            return False
+        return True
+
+    def _train_rows(self, data: Data, clock: _Clock) -> None:
+        position, shape = self.position, (len(data), self.batch_size, self.shuffle)
+        if position.generator is None:
+            position.begin_epoch(self.shuffler.bit_generator.state, shape)
+        elif position.rows == shape:
+            self.shuffler.bit_generator.state = dict(position.generator)
+        else:
+            raise ValueError(
+                "an epoch must be resumed with the rows, batch_size and shuffle it began with,"
+                f" {position.rows}; got {shape}"
+            )
         order = None
-        if self.shuffler is not None:
-            order = self.shuffler.permutation(rows).astype(np.int32)
-        batches = -(-rows // self.batch_size)
-        rates = np.full(batches, self.optimizer.learning_rate)
-        losses = np.empty(batches)
-        hits = np.empty(batches, np.int64)
-        self.backend.train(
-            data.X,
-            data.target,
-            data.sample_weight,
-            order,
-            self.batch_size,
-            self.optimizer,
-            rates,
-            losses,
-            hits,
-            self.progress.tick,
-            shares_of(self.averaging, self.backend, batches),
-        )
-        check_losses(self.backend, losses, f"epoch {epoch + 1}, ")
-        figures = {"loss": _mean(losses, _batch_weights(data, order, self.batch_size))}
+        if self.shuffle:
+            order = self.shuffler.permutation(len(data)).astype(np.int32)
+        weights = _batch_weights(data, order, self.batch_size)
+        optimizer = None
+        while position.batch < len(weights):
+            first, step = position.batch, self.backend.steps()
+            if self.net.optimizer is not optimizer:  # a callback may have changed it
+                optimizer = self.net.optimizer
+                rates = optimizer.rates(self.net.epochs, step - first, len(weights))
+            last = min(len(weights), first + clock.steps_to_next_call(step))
+            rows = slice(first * self.batch_size, last * self.batch_size)
+            part, part_order = (data, order[rows]) if order is not None else (data[rows], None)
+            self._take(part, part_order, rates[first:last], weights[first:last], clock)
+            clock.call(self.net, self.backend.steps())
+
+    def _train_stream(self, stream: Stream, clock: _Clock) -> None:
+        position = self.position
+        if position.generator is None:
+            position.begin_epoch(self.shuffler.bit_generator.state, None)
+        elif position.rows is not None:
+            raise ValueError("an epoch over arrays must be resumed with arrays; got batches")
+        with closing(stream.epoch(self.net.epochs, position.batch)) as batches:  # type: ignore[type-var]
+            for data in batches:
+                step = self.backend.steps()
+                rates = self.net.optimizer.rates(self.net.epochs, step, 1)
+                self._take(data, None, rates, _batch_weights(data, None, len(data)), clock)
+                clock.call(self.net, self.backend.steps())
+        if not position.batch:
+            raise ValueError("X must give at least one batch an epoch; got none")
+
+    def _take(
+        self,
+        data: Data,
+        order: npt.NDArray[np.int32] | None,
+        rates: npt.NDArray[np.float64],
+        weights: npt.NDArray[np.float64],
+        clock: _Clock,
+    ) -> None:
+        """Take a run of steps, and keep account of it however it ends."""
+        position, before = self.position, self.backend.steps()
+        losses, hits = np.empty(len(rates)), np.empty(len(rates), np.int64)
+        batch_size = len(data) if isinstance(self.data, Stream) else self.batch_size
+        try:
+            self.backend.train(
+                data.X,
+                data.target,
+                data.sample_weight,
+                order,
+                batch_size,
+                self.net.optimizer,
+                rates,
+                losses,
+                hits,
+                clock.ticks_from(position.batch),
+                shares_of(self.averaging, self.backend, len(rates)),
+            )
+        except _Pause:
+            pass
+        finally:
+            done = self.backend.steps() - before
+            run = losses[:done], hits[:done], weights[:done]
+            rows = min(len(data if order is None else order), done * batch_size)
+            # Without a call, at which a second Ctrl-C might come in between
+            position.batches += [run]
+            position.seen += rows
+            position.batch += done
+        check_losses(self.backend, losses[:done], position.epoch, position.batch - done)
+
+    def _figures(self) -> Figures:
+        """Return the figures of the epoch whose rows have been gone through."""
+        position = self.position
+        losses, hits, weights = position.figures_of_batches()
+        figures = {"loss": _mean(losses, weights)}
         if self.has_accuracy:
-            figures["accuracy"] = int(hits.sum()) / rows
+            figures["accuracy"] = int(hits.sum()) / position.seen
         if self.validation is not None:
             judged = evaluate(self.backend, self.validation, self.has_accuracy)
             figures |= {f"val_{name}": value for name, value in judged.items()}
-        return figures
+        return figures | self.judge()
+
+
+class _Clock:
+    """Knows when which callback wants to be called within an epoch."""
+
+    def __init__(
+        self, callbacks: Sequence[Callback], progress: Callable[[int], object] | None
+    ) -> None:
+        self._callbacks = callbacks
+        self._progress = progress
+        now = time.monotonic()
+        self._due = {
+            callback: now + callback.every_seconds
+            for callback in callbacks
+            if callback.every_seconds is not None
+        }
+
+    def steps_to_next_call(self, step: int) -> int:
+        """Return after how many steps at most a callback wants to be called."""
+        periods = [c.every_steps for c in self._callbacks if c.every_steps is not None]
+        return min((period - step % period for period in periods), default=_FOREVER)
+
+    def ticks_from(self, first: int) -> Callable[[int], None] | None:
+        """Return what a backend is to call now and then in a run of steps from batch `first` on."""
+        if self._progress is None and not self._due:
+            return None
+
+        def tick(done: int) -> None:
+            if self._progress is not None:
+                self._progress(first + done)
+            if self._due and time.monotonic() >= min(self._due.values()):
+                raise _Pause
+
+        return tick
+
+    def call(self, net: Network, step: int) -> None:
+        """Call the callbacks that want it after this step, even when one of them wants to stop."""
+        stop = False
+        for callback in self._callbacks:
+            due = callback in self._due and time.monotonic() >= self._due[callback]
+            if due or (callback.every_steps is not None and step % callback.every_steps == 0):
+                try:
+                    callback.on_step(net, step)
+                except StopTraining:
+                    stop = True
+            if due:
+                assert callback.every_seconds is not None
+                self._due[callback] = time.monotonic() + callback.every_seconds
+        if stop:
+            raise StopTraining
 
 
 def shares_of(
@@ -150,11 +331,13 @@ def _batch_weights(
     data: Data, order: npt.NDArray[np.int32] | None, batch_size: int
 ) -> npt.NDArray[np.float64]:
     """Return (batches,): what each batch counts in the mean over the epoch."""
-    starts = np.arange(0, len(data), batch_size)
     if data.sample_weight is None:
-        return np.diff(starts, append=len(data)).astype(np.float64)
+        batches = -(-len(data) // batch_size)
+        counts = np.full(batches, float(batch_size))
+        counts[-1] = len(data) - (batches - 1) * batch_size
+        return counts
     weights = data.sample_weight if order is None else data.sample_weight[order]
-    return np.add.reduceat(weights, starts, dtype=np.float64)
+    return np.add.reduceat(weights, np.arange(0, len(data), batch_size), dtype=np.float64)
 
 
 def _mean(losses: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
@@ -162,32 +345,27 @@ def _mean(losses: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> 
     return float(losses @ weights / total if total > 0 else losses.mean())
 
 
-def check_losses(backend: Backend, losses: npt.NDArray[np.float64], where: str = "") -> None:
-    """Raise FloatingPointError if the training left the finite numbers."""
+def check_losses(
+    backend: Backend, losses: npt.NDArray[np.float64], epoch: int | None = None, batch: int = 0
+) -> None:
+    """Raise FloatingPointError if the last steps left the finite numbers.
+
+    Of the `losses`, one a step, the first is that of the `batch` of the `epoch`, if one is given.
+    """
     bad = np.flatnonzero(~np.isfinite(losses))
     if not bad.size:
         return
-    broken = next(
-        (
-            f"net.weights[{layer}] is no longer finite"
-            for layer, pair in enumerate(backend.weights())
-            if not all(array is None or all_finite(array) for array in pair)
-        ),
-        "all weights are still finite",
+    first = int(bad[0])
+    step = backend.steps() - len(losses) + first + 1
+    where = "" if epoch is None else f" (epoch {epoch + 1}, batch {batch + first + 1})"
+    layer = first_broken(backend.weights())
+    broken = (
+        "all weights are still finite"
+        if layer is None
+        else f"net.weights[{layer}] is no longer finite"
     )
     raise FloatingPointError(
-        f"the loss became {losses[bad[0]]} at {where}batch {bad[0] + 1}, and {broken}."
+        f"the loss became {losses[first]} at step {step}{where}, and {broken}."
         " Scale the inputs to about [-1, 1], or give the optimizer a smaller learning_rate or"
         " a clip_norm"
     )
-
-
-def _told_to_stop(callbacks: Sequence[Callback], net: Network, epoch: int, logs: Figures) -> bool:
-    """Tell every callback that the epoch is over, even when one of them wants to stop."""
-    stop = False
-    for callback in callbacks:
-        try:
-            callback.on_epoch_end(net, epoch, dict(logs))
-        except StopTraining:
-            stop = True
-    return stop
