@@ -210,14 +210,6 @@ class Signal(Callback):
             threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
 
 
-@pytest.fixture
-def interruptible():
-    """Python's own handler, which a process in the background does not start with."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("by_signal", [True, False])
 def test_interruption(backend, by_signal, monkeypatch):

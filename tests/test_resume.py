@@ -108,6 +108,7 @@ def test_after_ctrl_c(backend, optimizer, step, shuffle):
     assert_same(parts, whole)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_after_a_signal_in_the_middle_of_the_core(backend):
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(30000, 100)).astype(np.float32), rng.integers(2, size=30000)
