@@ -94,13 +94,13 @@ cdef int _team(double flop, double flop_of_call) noexcept nogil:
     return <int>max(1.0, min(pays, <double>min(_threads(), MAX_THREADS)))
 
 
-# Short steps may take longer by several threads than by one, where the processors share no cache:
+# Very short steps may take longer by several threads than by one, where the processors share no cache:
 # that is not to be known beforehand, and on a virtual machine changes as one looks.  The number of
 # threads changes no bit of the result, so a training begins by trying both, and later spends a
 # hundredth of its time on looking whether the other has become the faster.
 cdef double CHUNK_SECONDS = 0.05  # between looks at the signals and the progress
-cdef double TRIAL_SECONDS = 2e-3
-cdef double FLOP_OF_SHORT_STEP = 200e6
+cdef double TRIAL_SECONDS = 3e-3
+cdef double FLOP_OF_SHORT_STEP = 20e6
 
 
 cdef struct Pace:
