@@ -99,9 +99,9 @@ cdef extern from "kernels.h" nogil:
 cdef extern from "runtime.h" nogil:
     ctypedef struct fastnn_barrier:
         pass
-    void fastnn_wait(fastnn_barrier *b, int team)
-    int fastnn_processor()
-    void fastnn_spread_out(int thread, int home)
+    void fastnn_leave_word(fastnn_barrier *b, int thread)
+    void fastnn_join(fastnn_barrier *b, int thread, int team)
+    void fastnn_wait(fastnn_barrier *b, int thread, int team)
     double fastnn_seconds()
     int fastnn_team_size()
     void fastnn_watch_forks()

@@ -125,7 +125,7 @@ cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
     cdef bint whole
     if thread == 0:
         pack_checked(f, 0, f.n, x)
-    fastnn_wait(&f.barrier, team)
+    fastnn_wait(&f.barrier, thread, team)
     if f.bad:
         return
     for i in range(net.n_layers):
@@ -134,7 +134,7 @@ cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
         whole = activation == SOFTMAX  # which couples all columns of a row
         dense_panels(net, layer, IDENTITY if whole else activation, x, y, f.n,
                      layer.out_panels * thread // team, layer.out_panels * (thread + 1) // team)
-        fastnn_wait(&f.barrier, team)
+        fastnn_wait(&f.barrier, thread, team)
         if whole and thread == 0:
             net.K.activate(activation, layer.parameter, y, NULL, f.n * net.K.nr, f.n, layer.n_out)
         x, y = y, x
@@ -143,14 +143,13 @@ cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
 
 
 cdef void forward(Forward *f) noexcept nogil:
-    cdef int home
     if f.threads == 1:
         forward_share(f, 0, 1)
         return
     memset(&f.barrier, 0, sizeof(fastnn_barrier))
-    home = fastnn_processor()
+    fastnn_leave_word(&f.barrier, 0)
     with parallel(num_threads=f.threads):
-        fastnn_spread_out(threadid(), home)
+        fastnn_join(&f.barrier, threadid(), fastnn_team_size())
         if takes_panels(f):
             panels_share(f, threadid(), fastnn_team_size())
         else:

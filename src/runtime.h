@@ -31,13 +31,68 @@
 
 /* A barrier for the threads of a parallel region.  GNU's `omp barrier` spins for milliseconds, so
  * where another program wants one of the processors, each step waits for a time slice.  This one
- * spins for about as long as a late thread needs to come, then lets it run should it be on the same
- * processor (sleeping at once would make the scheduler leave both there), then sleeps. */
+ * spins for about as long as a late thread needs to come, yields for a while, then sleeps.
+ *
+ * Linux often wakes a thread on the processor of the one that woke it, where the two take turns
+ * while another processor idles.  So each leaves word where it is, and one that has to wait on the
+ * processor of another moves away. */
+enum { FASTNN_MAX_THREADS = 256 }; /* as MAX_THREADS in threads.pxi */
+
 typedef struct {
     int arrived;
     int sleepers;
-    unsigned turn; /* may wrap */
+    unsigned turn;                     /* may wrap */
+    int processor[FASTNN_MAX_THREADS]; /* of each thread, plus one; 0 while it is not known */
 } fastnn_barrier;
+
+#if defined(__linux__) && defined(__GLIBC__)
+static void fastnn_spread_out(fastnn_barrier *b, int thread, int team)
+{
+    const int here = sched_getcpu();
+    cpu_set_t allowed, others;
+    int shared = 0;
+    for (int i = 0; i < team; i++)
+        shared |= i != thread && __atomic_load_n(&b->processor[i], __ATOMIC_RELAXED) == here + 1;
+    if (shared && sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
+        others = allowed;
+        for (int i = 0; i < team; i++) {
+            const int processor = __atomic_load_n(&b->processor[i], __ATOMIC_RELAXED) - 1;
+            if (i != thread && processor >= 0 && processor < CPU_SETSIZE)
+                CPU_CLR(processor, &others);
+        }
+        if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
+            sched_setaffinity(0, sizeof allowed, &allowed);
+    }
+}
+
+static inline void fastnn_leave_word(fastnn_barrier *b, int thread)
+{
+    const int here = sched_getcpu() + 1;
+    if (__atomic_load_n(&b->processor[thread], __ATOMIC_RELAXED) != here)
+        __atomic_store_n(&b->processor[thread], here, __ATOMIC_RELAXED);
+}
+#else
+static inline void fastnn_spread_out(fastnn_barrier *b, int thread, int team)
+{
+    (void)b, (void)thread, (void)team;
+}
+static inline void fastnn_leave_word(fastnn_barrier *b, int thread) { (void)b, (void)thread; }
+#endif
+
+/* At the start of a region, before which the first thread left word: it lets those run that were
+ * woken on its processor, and they move away. */
+static inline void fastnn_join(fastnn_barrier *b, int thread, int team)
+{
+    if (thread > 0) {
+        __atomic_store_n(&b->processor[thread], 0, __ATOMIC_RELAXED);
+        fastnn_spread_out(b, thread, team);
+        fastnn_leave_word(b, thread);
+    }
+#if defined(__linux__)
+    if (thread == 0)
+        sched_yield();
+#endif
+}
 
 #if defined(__linux__) && defined(__GNUC__)
 #define SPINS 500   /* of some 20 ns */
@@ -52,9 +107,10 @@ static inline void fastnn_relax(void)
 #endif
 }
 
-static void fastnn_wait(fastnn_barrier *b, int team)
+static void fastnn_wait(fastnn_barrier *b, int thread, int team)
 {
     const unsigned turn = __atomic_load_n(&b->turn, __ATOMIC_RELAXED);
+    fastnn_leave_word(b, thread);
     if (__atomic_add_fetch(&b->arrived, 1, __ATOMIC_ACQ_REL) == team) {
         __atomic_store_n(&b->arrived, 0, __ATOMIC_RELAXED);
         __atomic_store_n(&b->turn, turn + 1, __ATOMIC_SEQ_CST);
@@ -65,6 +121,8 @@ static void fastnn_wait(fastnn_barrier *b, int team)
     for (int i = 0; i < SPINS + YIELDS; i++) {
         if (__atomic_load_n(&b->turn, __ATOMIC_ACQUIRE) != turn)
             return;
+        if (i == SPINS)
+            fastnn_spread_out(b, thread, team);
         if (i < SPINS)
             fastnn_relax();
         else
@@ -74,46 +132,17 @@ static void fastnn_wait(fastnn_barrier *b, int team)
     while (__atomic_load_n(&b->turn, __ATOMIC_SEQ_CST) == turn)
         syscall(SYS_futex, &b->turn, FUTEX_WAIT_PRIVATE, turn, NULL, NULL, 0);
     __atomic_sub_fetch(&b->sleepers, 1, __ATOMIC_SEQ_CST);
+    fastnn_spread_out(b, thread, team);
 }
 #else
-static inline void fastnn_wait(fastnn_barrier *b, int team)
+static inline void fastnn_wait(fastnn_barrier *b, int thread, int team)
 {
-    (void)b, (void)team;
+    (void)b, (void)thread, (void)team;
 #ifdef _OPENMP
 #pragma omp barrier
 #endif
 }
 #endif
-
-/* Linux often wakes the threads of a team on the processor of the one that woke them, where they
- * wait for its time slice to end while another processor idles.  So at the start of a region the
- * first thread, which was on processor `home` when it began, lets them run, and one that finds
- * itself there moves away. */
-static inline int fastnn_processor(void)
-{
-#if defined(__linux__) && defined(__GLIBC__)
-    return sched_getcpu();
-#else
-    return -1;
-#endif
-}
-
-static inline void fastnn_spread_out(int thread, int home)
-{
-#if defined(__linux__) && defined(__GLIBC__)
-    cpu_set_t allowed, others;
-    if (thread == 0) {
-        sched_yield();
-    } else if (sched_getcpu() == home && sched_getaffinity(0, sizeof allowed, &allowed) == 0) {
-        others = allowed;
-        CPU_CLR(home, &others);
-        if (CPU_COUNT(&others) > 0 && sched_setaffinity(0, sizeof others, &others) == 0)
-            sched_setaffinity(0, sizeof allowed, &allowed);
-    }
-#else
-    (void)thread, (void)home;
-#endif
-}
 
 static inline double fastnn_seconds(void)
 {

@@ -426,12 +426,12 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
             continue
         step = the_step(s, i)
         if team > 1:
-            fastnn_wait(&s.barrier, team)
+            fastnn_wait(&s.barrier, thread, team)
         if thread == 0:
             finish_loss(s, &b, team)
         blocks_phase(s, &b, &step, thread, team, False)
         if team > 1:
-            fastnn_wait(&s.barrier, team)
+            fastnn_wait(&s.barrier, thread, team)
         if thread == 0 and s.net.penalized:
             add_penalty(s, &b)
         if s.mode == TRAIN_CLIPPED:
@@ -442,11 +442,11 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
             step.grad_scale = min(1.0, s.clip_norm / (norm + 1e-6))
             blocks_phase(s, &b, &step, thread, team, True)
             if team > 1:
-                fastnn_wait(&s.barrier, team)
+                fastnn_wait(&s.barrier, thread, team)
         if s.net.bounded and s.mode != GRADIENTS:
             bound_phase(s.net, &step, thread, team)
             if team > 1:
-                fastnn_wait(&s.barrier, team)
+                fastnn_wait(&s.barrier, thread, team)
         if thread == 0 and i == first:
             s.began = fastnn_seconds()
     if thread == 0:
@@ -454,11 +454,10 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
 
 
 cdef void run_steps(Steps *s, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
-    cdef int home
     if s.threads == 1:
         take_steps(s, first, last, 0, 1)
     else:
-        home = fastnn_processor()
+        fastnn_leave_word(&s.barrier, 0)
         with parallel(num_threads=s.threads):
-            fastnn_spread_out(threadid(), home)
+            fastnn_join(&s.barrier, threadid(), fastnn_team_size())
             take_steps(s, first, last, threadid(), fastnn_team_size())

@@ -108,7 +108,7 @@ cdef struct Pace:
     int team               # threads at most, for which these hold:
     double alone           # seconds a step by one thread, 0 if unknown
     double together        # and by the team
-    double since           # seconds since the slower of them was tried
+    double since           # seconds since the one that is not taken was tried
 
 
 cdef struct Run:
@@ -116,24 +116,27 @@ cdef struct Run:
     ptrdiff_t steps
 
 
+cdef inline int faster(const Pace *p) noexcept nogil:
+    """How many threads to take; one only if it is faster beyond doubt."""
+    return 1 if p.alone > 0 and p.alone < 0.8 * p.together else p.team
+
+
 cdef Run next_run(Pace *p, double flop, int team) noexcept nogil:
     cdef Run run
-    cdef double known, seconds = CHUNK_SECONDS, slower
+    cdef double known, seconds = CHUNK_SECONDS
     if p.flop != flop or p.team != team:
         p.flop = flop
         p.team = team
         p.alone = p.together = p.since = 0
     run.threads = team
     if team > 1 and flop < FLOP_OF_SHORT_STEP:
-        slower = max(p.alone, p.together)
+        run.threads = faster(p)
         if p.together == 0 or p.alone == 0:
             run.threads = 1 if p.together > 0 else team
             seconds = TRIAL_SECONDS
         elif p.since > 100 * TRIAL_SECONDS:
-            run.threads = 1 if p.alone == slower else team
+            run.threads = 1 if run.threads > 1 else team
             seconds = TRIAL_SECONDS
-        else:
-            run.threads = 1 if p.alone < p.together else team
     known = p.alone if run.threads == 1 else p.together
     if known == 0:
         known = max(p.alone, p.together, flop / 50e9, 1e-6)
@@ -155,7 +158,7 @@ cdef void keep_pace(Pace *p, const Run *run, double took) noexcept nogil:
         p.alone = smoothed(p.alone, took / (run.steps - 1))
     if run.threads == p.team:
         p.together = smoothed(p.together, took / (run.steps - 1))
-    if (p.alone < p.together) == (run.threads > 1):  # it was the slower
+    if run.threads != faster(p):
         p.since = 0
 
 
