@@ -15,6 +15,7 @@ A network takes a loss by its name, which means the default parameters, as a des
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, TypeAlias
@@ -148,8 +149,13 @@ def _poisson_gradient(o: Array, t: Array, p: float) -> Array:
     return (np.exp(o) - t) / o.shape[-1]
 
 
+# -log of a probability as if that were held between p and 1 - p; without p, as it is
+def _held(surprise: Array, p: float) -> Array:
+    return np.clip(surprise, -math.log1p(-p), -math.log(p)) if p else surprise
+
+
 def _cross_entropy(o: Array, t: Array, p: float) -> Array:
-    return -np.sum(t * np.log(_positive(o)), axis=-1)
+    return _held(-np.sum(t * np.log(_positive(o)), axis=-1), p)
 
 
 def _cross_entropy_gradient(o: Array, t: Array, p: float) -> Array:
@@ -162,7 +168,7 @@ def _positive(o: Array) -> Array:
 
 def _binary_cross_entropy(o: Array, t: Array, p: float) -> Array:
     o = _inside(o)
-    return -np.mean(t * np.log(o) + (1 - t) * np.log1p(-o), axis=-1)
+    return np.mean(_held(-t * np.log(o) - (1 - t) * np.log1p(-o), p), axis=-1)
 
 
 def _binary_cross_entropy_gradient(o: Array, t: Array, p: float) -> Array:
@@ -181,7 +187,7 @@ def _softmax_cross_entropy(o: Array, t: Array, p: float) -> Array:
     d = o - o.max(axis=-1, keepdims=True)
     log_softmax = d - np.log(np.sum(np.exp(d), axis=-1, keepdims=True))
     # 0 log 0 = 0
-    return -np.sum(np.where(t == 0, np.zeros_like(t), t * log_softmax), axis=-1)
+    return _held(-np.sum(np.where(t == 0, np.zeros_like(t), t * log_softmax), axis=-1), p)
 
 
 def _softmax_cross_entropy_gradient(o: Array, t: Array, p: float) -> Array:
@@ -190,7 +196,7 @@ def _softmax_cross_entropy_gradient(o: Array, t: Array, p: float) -> Array:
 
 # log sigmoid(o) = -softplus(-o) and log(1 - sigmoid(o)) = -softplus(o)
 def _sigmoid_cross_entropy(o: Array, t: Array, p: float) -> Array:
-    return np.mean(t * softplus(-o) + (1 - t) * softplus(o), axis=-1)
+    return np.mean(_held(t * softplus(-o) + (1 - t) * softplus(o), p), axis=-1)
 
 
 def _sigmoid_cross_entropy_gradient(o: Array, t: Array, p: float) -> Array:

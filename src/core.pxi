@@ -104,6 +104,10 @@ cdef class Core:
         Key of the dropout masks.
     isa : str, optional
         Instruction set, by default the one in use.
+    loss_scale, gradient_scale : float
+        What the data's loss and its gradient are multiplied by.
+    mean_penalty : bool
+        Whether penalties are divided by the batch's rows, or their weights.
     """
     cdef Network net
     cdef _Workspace memory       # of the network
@@ -121,7 +125,8 @@ cdef class Core:
     cdef ptrdiff_t buffers_size
     cdef readonly int64_t step   # steps taken
 
-    def __cinit__(self, layers, int loss, loss_parameter, smoothing, int itemsize, seed, isa=None):
+    def __cinit__(self, layers, int loss, loss_parameter, smoothing, int itemsize, seed, isa=None,
+                  double loss_scale=1, double gradient_scale=1, bint mean_penalty=False):
         cdef Network *net = &self.net
         cdef Layer *layer
         cdef int i
@@ -136,6 +141,9 @@ cdef class Core:
         net.layers = <Layer *>self.memory.take(len(layers), sizeof(Layer))
         net.loss = loss
         net.smoothing, net.smoothing_classes = smoothing
+        net.loss_scale = loss_scale
+        net.gradient_scale = gradient_scale
+        net.mean_penalty = mean_penalty
         net.seed = seed
         for i in range(net.n_layers):
             layer = &net.layers[i]
@@ -248,6 +256,36 @@ cdef class Core:
             return self._read(self.net.params)
         finally:
             self.predicting -= 1
+
+    def has_weights(self, pairs):
+        """Whether the weights are those of contiguous `pairs`, bit by bit."""
+        cdef Network *net = &self.net
+        cdef Layer *layer
+        cdef int i
+        cdef _Buffer W, b
+        if len(pairs) != net.n_layers:
+            return False
+        for i in range(net.n_layers):
+            layer = &net.layers[i]
+            W = _Buffer.of(pairs[i][0], "W", self.format)
+            b = _Buffer.of(pairs[i][1], "b", self.format)
+            if W.size() != layer.n_in * layer.n_out or b.size() != layer.n_out:
+                return False
+            if (not self._same(layer.weight, <const char *>W.data, layer.n_in, layer.n_out)
+                    or not self._same(layer.bias, <const char *>b.data, 1, layer.n_out)):
+                return False
+        return True
+
+    cdef bint _same(self, ptrdiff_t offset, const char *rows, ptrdiff_t n, ptrdiff_t cols):
+        cdef Network *net = &self.net
+        cdef ptrdiff_t nr = net.K.nr, r, c
+        for c in range(0, cols, nr):
+            for r in range(n):
+                if memcmp(at(net, net.params, offset + (c * n + r * nr)),
+                          rows + (r * cols + c) * net.K.itemsize,
+                          min(nr, cols - c) * net.K.itemsize) != 0:
+                    return False
+        return True
 
     def set_weights(self, pairs):
         self._begin_training()
@@ -384,7 +422,7 @@ cdef class Core:
         cdef Forward f
         cdef ptrdiff_t r
         cdef int64_t hits = 0
-        cdef double total = 0, weight_sum = 0, w, penalty = 0
+        cdef double total = 0, weight_sum = 0, w, penalty = 0, scale
         cdef int i
         cdef ptrdiff_t j
         cdef const Block *k
@@ -408,7 +446,9 @@ cdef class Core:
                 k = &net.blocks[j]
                 penalty += net.K.penalty(k.layer.l1, k.layer.l2, NULL,
                                          at(net, net.params, k.weight), k.rows, k.cols)
-        return (total / weight_sum if weight_sum > 0 else 0.0) + penalty, hits
+        scale = 1 / weight_sum if weight_sum > 0 else 0.0
+        return (total * net.loss_scale * scale
+                + penalty * (scale if net.mean_penalty else 1.0)), hits
 
     cdef int _forward(self, Forward *f) except -1:
         """Runs f, whose data are set, with memory of its own or the network's."""
@@ -545,7 +585,7 @@ cdef class Core:
             s.hits = <int64_t *>hit.data
             s.optimizer.kind = code
             s.optimizer.slots = slots
-            s.optimizer.nesterov = code == SGD and last != 0
+            s.optimizer.nesterov = code != NADAM and last != 0
             s.momentum_decay = last
             s.optimizer.decay1 = decay1
             s.optimizer.decay2 = decay2

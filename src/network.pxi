@@ -34,6 +34,8 @@ cdef struct Network:
     char *loss_parameters  # of each output, panels of one row, or NULL
     double smoothing       # of the labels, in favour of this many classes
     int smoothing_classes
+    double loss_scale, gradient_scale  # of the data's loss, and of its gradient
+    bint mean_penalty      # penalties divided by the batch's rows, or weights
     uint64_t seed
     ptrdiff_t n_params     # with padding
     ptrdiff_t n_transposed

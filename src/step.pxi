@@ -66,6 +66,7 @@ cdef struct Batch:
     ptrdiff_t index, first, rows
     const int32_t *order
     double scale           # 1 / sum of weights
+    double penalty_scale
     uint32_t step
 
 
@@ -84,6 +85,7 @@ cdef Batch the_batch(const Steps *s, ptrdiff_t index) noexcept nogil:
     else:
         total = <double>b.rows
     b.scale = 1 / total if total > 0 else 0
+    b.penalty_scale = b.scale if s.net.mean_penalty else 1
     return b
 
 
@@ -175,7 +177,7 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
         return 0
     d = s.d[last] + offset
     target = no_target(net)
-    target.scale = b.scale
+    target.scale = b.scale * net.gradient_scale
     if s.labels:
         target.labels = s.batch_labels + first
         for r in range(first, first + rows):
@@ -265,6 +267,7 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
     cdef ptrdiff_t panel = s.capacity * K.nr * K.itemsize
     cdef char *x = s.x[i] + k.p * panel
     cdef char *d = s.d[i] + k.j * panel
+    cdef double l1 = layer.l1 * b.penalty_scale, l2 = layer.l2 * b.penalty_scale
     cdef char *g
     cdef char *bias_g
     cdef bint clip = s.clip_value > 0 and s.mode != GRADIENTS
@@ -280,14 +283,14 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
         K.bias_gradient(bias_g, d, b.rows, k.cols)
     if net.penalized:
         s.block_penalty[number] = K.penalty(
-            layer.l1, layer.l2, NULL if s.mode == TRAIN and not clip else g,
-            at(net, net.params, k.weight), k.rows, k.cols)
+            l1, l2, NULL if s.mode == TRAIN and not clip else g, at(net, net.params, k.weight),
+            k.rows, k.cols)
     if clip:
         K.clip(g, s.clip_value, k.rows, k.cols)
         if k.p == 0 and layer.use_bias:
             K.clip(bias_g, s.clip_value, 1, k.cols)
     if s.mode == TRAIN:
-        update_block(net, step, k, g, bias_g, 0 if clip else layer.l1, 0 if clip else layer.l2)
+        update_block(net, step, k, g, bias_g, 0 if clip else l1, 0 if clip else l2)
     elif s.mode == TRAIN_CLIPPED:
         s.block_value[number] = K.sum_of_squares(g, k.rows, k.cols)
         if k.p == 0 and layer.use_bias:
@@ -382,7 +385,10 @@ cdef optimizer_step the_step(const Steps *s, ptrdiff_t index) noexcept nogil:
     o.share = s.shares[index] if s.shares else 0
     if o.kind == ADAMW or o.kind == LION:
         o.weight_decay *= o.rate
-    if o.kind == ADAM or o.kind == ADAMW:
+    if o.kind == EPSILON_HAT:
+        o.kind = ADAM
+        o.rate *= sqrt(1 - power(o.decay2, t)) / (1 - power(o.decay1, t))
+    elif o.kind == ADAM or o.kind == ADAMW:
         o.rate /= 1 - power(o.decay1, t)
         o.root_scale = 1 / sqrt(1 - power(o.decay2, t))
     elif o.kind == NADAM:
@@ -402,7 +408,7 @@ cdef void finish_loss(Steps *s, const Batch *b, int team) noexcept nogil:
         total += s.row_loss[r] * weight_of(s, row_number(b, r))
     for t in range(team):
         hits += s.thread_hits[t]
-    s.losses[b.index] = total * b.scale
+    s.losses[b.index] = total * b.scale * s.net.loss_scale
     s.hits[b.index] = hits
 
 

@@ -81,14 +81,19 @@ class Spec:
     loss : str or callable
         A name of `fastnn.losses.LOSSES`, or a `fastnn.losses.Function`.
     loss_parameter : float or tuple of float
-        The loss's parameter (huber's delta), for all outputs or one for each; 0.0 where it has
-        none.
+        The loss's parameter (huber's delta, the cross-entropies' clip), for all outputs or one for
+        each; 0.0 where it has none.
     dtype : numpy.dtype
         float32 or float64: of the weights, the inputs and every result in between.
     seed : int
         64-bit key of the dropout masks.
     label_smoothing : float
         The part of each label that goes to all classes alike.
+    loss_scale, gradient_scale : float, default 1.0
+        What the mean loss of the rows, without penalties, and its gradient are multiplied by;
+        they differ where a gradient is not that of its loss, as in scikit-learn.
+    mean_penalty : bool, default False
+        Whether penalties are divided by the sum of the batch's weights, its number of rows.
     """
 
     layers: tuple[DenseSpec, ...]
@@ -97,6 +102,9 @@ class Spec:
     dtype: np.dtype[Any]
     seed: int
     label_smoothing: float = 0.0
+    loss_scale: float = 1.0
+    gradient_scale: float = 1.0
+    mean_penalty: bool = False
 
 
 class Backend(Protocol):

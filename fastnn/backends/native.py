@@ -63,6 +63,9 @@ class NativeBackend:
             spec.dtype.itemsize,
             spec.seed,
             isa,
+            spec.loss_scale,
+            spec.gradient_scale,
+            spec.mean_penalty,
         )
         self.predict_directly = self.core.predict
 
@@ -71,6 +74,10 @@ class NativeBackend:
 
     def set_weights(self, weights: Sequence[Pair]) -> None:
         self.core.set_weights(_contiguous(weights, self.spec.dtype))
+
+    def has_weights(self, weights: Sequence[Pair]) -> bool:
+        """Whether these, every layer's with a bias, are the weights, bit by bit."""
+        return self.core.has_weights(_contiguous(weights, self.spec.dtype))
 
     def state(self) -> tuple[int, list[list[Pair]]]:
         return self.core.step, self.core.state()
@@ -145,13 +152,13 @@ class NativeBackendOfFunction(NativeBackend):
     def _called(
         self, out: Array, target: npt.NDArray[Any], sample_weight: Array | None
     ) -> tuple[float, Array]:
-        """The mean value, and the gradient of each row's."""
+        """The mean value, as the backend counts it, and the gradient of each row's."""
         assert callable(self.spec.loss)
         values, gradient = called(self.spec.loss, out, target)
         w = np.ones(len(out)) if sample_weight is None else sample_weight.astype(np.float64)
         total = w.sum()
         mean = float(w @ values.astype(np.float64) / total) if total > 0 else 0.0
-        return mean, np.ascontiguousarray(gradient)
+        return self.spec.loss_scale * mean, np.ascontiguousarray(gradient)
 
     def loss(
         self, X: Array, target: npt.NDArray[Any], sample_weight: Array | None

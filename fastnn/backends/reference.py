@@ -179,10 +179,12 @@ class ReferenceBackend:
             rows = self._fused.value(passes[-1].z, t, p)
         else:
             rows = self._loss.value(passes[-1].h, t, p)
-        loss = (_shares(rows, sample_weight) * rows).sum()
+        loss = self.spec.loss_scale * (_shares(rows, sample_weight) * rows).sum()
+        penalty_scale = self._penalty_scale(rows, sample_weight)
         for layer, (W, _) in zip(self.spec.layers, weights, strict=True):
             if layer.l1 or layer.l2:
-                loss += layer.l1 * np.abs(W).sum() + layer.l2 * (W * W).sum()
+                penalty = layer.l1 * np.abs(W).sum() + layer.l2 * (W * W).sum()
+                loss += penalty * penalty_scale
         return float(loss)
 
     def _backward(
@@ -190,13 +192,14 @@ class ReferenceBackend:
     ) -> list[Pair]:
         """Gradients of `_mean_loss` with respect to W and b, by the chain rule from the end."""
         dz = self._output_gradient(passes[-1], t)
-        dz = dz * _shares(dz, sample_weight)[:, np.newaxis]
+        dz = dz * (_shares(dz, sample_weight) * self.spec.gradient_scale)[:, np.newaxis]
+        penalty_scale = self._penalty_scale(dz, sample_weight)
         grads: list[Pair] = []
         for i in reversed(range(len(weights))):
             layer, (W, b) = self.spec.layers[i], weights[i]
             dW = passes[i].x.T @ dz
             if layer.l1 or layer.l2:
-                dW = dW + layer.l1 * np.sign(W) + 2 * layer.l2 * W
+                dW = dW + penalty_scale * (layer.l1 * np.sign(W) + 2 * layer.l2 * W)
             db = None if b is None else dz.sum(axis=0)
             grads.append((dW, db))
             if i > 0:
@@ -204,6 +207,12 @@ class ReferenceBackend:
                 dh = dx if mask is None else dx * mask
                 dz = self._through_activation(i - 1, passes[i - 1], dh)
         return grads[::-1]
+
+    def _penalty_scale(self, rows: Array, sample_weight: Array | None) -> float:
+        if not self.spec.mean_penalty:
+            return 1.0
+        total = float(len(rows) if sample_weight is None else sample_weight.sum())
+        return 1 / total if total > 0 else 0.0
 
     def _output_gradient(self, last: _Pass, t: Array) -> Array:
         """Gradient of each row's loss with respect to the last layer's z, ``(batch, n_out)``."""

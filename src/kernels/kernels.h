@@ -28,7 +28,8 @@ enum loss {
 };
 enum optimizer {
     SGD, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, NADAM, LION,
-    AMSGRAD = 100 /* what Adam and AdamW are with a third state */
+    VELOCITY = 100, EPSILON_HAT, /* fastnn/sklearn/_optimizers.py */
+    AMSGRAD /* what Adam and AdamW are with a third state */
 };
 enum vector_function { V_EXP, V_EXPM1, V_LOG, V_LOG1P, V_TANH, V_SIGMOID, V_ERF };
 

@@ -5,6 +5,20 @@
  * o is the output, t the target.  The cross entropy of a class couples the
  * columns of a row and has a function of its own below. */
 
+/* Where the cross entropies keep -log of a probability: as if that were held between `clip` and
+ * 1 - `clip`, for the value but not for the gradient, as scikit-learn has it. */
+typedef struct {
+    REAL least, most;
+} NAME(range);
+
+static NAME(range) NAME(range_of)(double clip)
+{
+    const vec p = splat((REAL)clip);
+    return clip > 0 ? (NAME(range)){-NAME(vlog1p)(-p)[0], -NAME(vlog)(p)[0]}
+                    : (NAME(range)){-INFINITE, INFINITE};
+}
+#define HELD(x) (NAME(clamp)(x, range.least, range.most))
+
 #define PROBABILITY (NAME(clamp)(o, EPSILON, 1 - EPSILON))
 /* log(1 + exp(x)) = max(x, 0) + log1p(exp(-|x|)) */
 #define LOG1P_EXP(x) (vmax(splat(0), x) + NAME(vlog1p)(NAME(vexp)(-absolute(x))))
@@ -30,9 +44,9 @@ INLINE vec NAME(focal_slope)(vec t, vec log_p, vec log_q, vec gamma)
         NAME(clamp)(o - t, -(REAL)parameter, (REAL)parameter))                                    \
     ROW(POISSON, NAME(vexp)(o) - t * o, NAME(vexp)(o) - t)                                        \
     ROW(BINARY_CROSS_ENTROPY,                                                                     \
-        -(t * NAME(vlog)(PROBABILITY) + (1 - t) * NAME(vlog1p)(-PROBABILITY)),                    \
+        HELD(-(t * NAME(vlog)(PROBABILITY) + (1 - t) * NAME(vlog1p)(-PROBABILITY))),              \
         (PROBABILITY - t) / (PROBABILITY * (1 - PROBABILITY)))                                    \
-    ROW(SIGMOID_CROSS_ENTROPY, LOG1P_EXP(o) - t * o, NAME(vsigmoid)(o) - t)                       \
+    ROW(SIGMOID_CROSS_ENTROPY, HELD(LOG1P_EXP(o) - t * o), NAME(vsigmoid)(o) - t)                 \
     ROW(QUANTILE, select(o > t, (o - t) * (1 - p), (t - o) * p),                                  \
         select(o > t, 1 - p, select(o < t, -p, o - t)))                                           \
     ROW(GAMMA, o + t * NAME(vexp)(-o), 1 - t * NAME(vexp)(-o))                                    \
@@ -131,7 +145,8 @@ INLINE NAME(row_sums) NAME(sum_row)(REAL *d, const REAL *o, ptrdiff_t stride, co
 /* -sum_j t_j log softmax(o)_j, gradient softmax(o)_j sum(t) - t_j: log-sum-exp shifted by the maximum. */
 static int64_t NAME(softmax_cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride,
                                            const NAME(target) *t, const REAL *weight, REAL scale,
-                                           double *row_loss, ptrdiff_t rows, ptrdiff_t cols)
+                                           NAME(range) range, double *row_loss, ptrdiff_t rows,
+                                           ptrdiff_t cols)
 {
     int64_t hits = 0;
     NAME(row_sums) sums[LANES];
@@ -155,15 +170,15 @@ static int64_t NAME(softmax_cross_entropy)(REAL *d, const REAL *o, ptrdiff_t str
         }
         const vec logs = NAME(vlog)(totals);
         for (ptrdiff_t i = 0; i < group; i++)
-            row_loss[first + i] = (double)(sums[i].target * logs[i] - sums[i].dot);
+            row_loss[first + i] = (double)HELD(splat(sums[i].target * logs[i] - sums[i].dot))[0];
     }
     return hits;
 }
 
 /* -sum_j t_j log o_j on given probabilities, gradient -t_j / o_j */
 static int64_t NAME(cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride, const NAME(target) *t,
-                                   const REAL *weight, REAL scale, double *row_loss, ptrdiff_t rows,
-                                   ptrdiff_t cols)
+                                   const REAL *weight, REAL scale, NAME(range) range,
+                                   double *row_loss, ptrdiff_t rows, ptrdiff_t cols)
 {
     int64_t hits = 0;
     for (ptrdiff_t r = 0; r < rows; r++) {
@@ -180,7 +195,7 @@ static int64_t NAME(cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride, con
                 if (d)
                     STORE(d + at, (vec)(valid & (ivec)(-wanted / x * factor)));
             }
-        row_loss[r] = (double)-sum_lanes(sum)[0];
+        row_loss[r] = (double)HELD(-sum_lanes(sum))[0];
     }
     return hits;
 }
@@ -264,9 +279,11 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
     const REAL *weight = target->weight, *base = out, *parameters = target->parameters;
     REAL *d = d_;
     if (loss == SOFTMAX_CROSS_ENTROPY)
-        return NAME(softmax_cross_entropy)(d, base, stride, &t, weight, (REAL)target->scale, row_loss, rows, cols);
+        return NAME(softmax_cross_entropy)(d, base, stride, &t, weight, (REAL)target->scale,
+                                           NAME(range_of)(parameter), row_loss, rows, cols);
     if (loss == CROSS_ENTROPY)
-        return NAME(cross_entropy)(d, base, stride, &t, weight, (REAL)target->scale, row_loss, rows, cols);
+        return NAME(cross_entropy)(d, base, stride, &t, weight, (REAL)target->scale,
+                                   NAME(range_of)(parameter), row_loss, rows, cols);
     if (loss == SOFTMAX_FOCAL)
         return NAME(softmax_focal)(d, base, stride, &t, (REAL)parameter, weight, (REAL)target->scale, row_loss, rows, cols);
     if (loss == FOCAL)
@@ -275,6 +292,8 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
     const int of_probabilities = loss == BINARY_CROSS_ENTROPY || loss == BINARY_FOCAL;
     const int binary = of_probabilities || loss == SIGMOID_CROSS_ENTROPY || loss == SIGMOID_FOCAL;
     const REAL threshold = of_probabilities ? (REAL)0.5 : 0;
+    const int clips = loss == BINARY_CROSS_ENTROPY || loss == SIGMOID_CROSS_ENTROPY;
+    const NAME(range) range = NAME(range_of)(clips ? parameter : 0);
     int64_t hits = 0;
     for (ptrdiff_t r = 0; r < rows; r++) {
         vec sum = {0};

@@ -41,7 +41,10 @@
     ROW(LION,                                                                                     \
         const vec towards = decay1 * s1 + rest1 * g;                                              \
         w -= select((towards > 0) | (towards < 0), copy_sign(rate, towards), towards);            \
-        s1 = decay2 * s1 + rest2 * g)
+        s1 = decay2 * s1 + rest2 * g)                                                             \
+    ROW(VELOCITY,                                                                                 \
+        s1 = decay1 * s1 - rate * g;                                                              \
+        w += nesterov ? decay1 * s1 - rate * g : s1)
 
 /* What some want added to the gradient: g = scale g + decay w + lasso sign(w), and then w *= keep. */
 static void NAME(regularize)(REAL *w_, REAL *g_, double scale, double decay, double lasso, double keep,

@@ -1,0 +1,493 @@
+"""fastnn.sklearn beside scikit-learn: the same seed, the same model."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from conftest import require_native
+
+sklearn = pytest.importorskip("sklearn", reason='needs scikit-learn: pip install "fastnn[sklearn]"')
+require_native()
+
+import scipy.sparse  # noqa: E402
+import sklearn.neural_network as theirs  # noqa: E402
+from sklearn.datasets import (  # noqa: E402
+    load_breast_cancer,
+    load_diabetes,
+    load_digits,
+    load_iris,
+    load_linnerud,
+    make_multilabel_classification,
+)
+from sklearn.exceptions import ConvergenceWarning  # noqa: E402
+from sklearn.neural_network._stochastic_optimizers import (  # noqa: E402
+    AdamOptimizer,
+    SGDOptimizer,
+)
+from sklearn.preprocessing import scale  # noqa: E402
+
+import fastnn.sklearn as ours  # noqa: E402
+from fastnn.backends import DenseSpec, Spec, create  # noqa: E402
+from fastnn.sklearn._optimizers import EpsilonHatAdam, VelocitySGD  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+
+LOSSES = 1e-6  # relative, over the whole loss curve
+PREDICTIONS = 1e-5
+
+
+def multilabel():
+    return make_multilabel_classification(120, 12, n_classes=4, random_state=3)
+
+
+def scaled(load):
+    X, y = load(return_X_y=True)
+    return scale(X), y
+
+
+CLASSES = {
+    "iris": lambda: scaled(load_iris),
+    "digits": lambda: [part[:400] for part in scaled(load_digits)],
+    "breast_cancer": lambda: scaled(load_breast_cancer),
+    "multilabel": multilabel,
+    "words": lambda: (scaled(load_iris)[0], np.array(["a", "b", "c"])[load_iris().target]),
+}
+NUMBERS = {
+    "diabetes": lambda: tuple(map(scale, load_diabetes(return_X_y=True))),
+    "linnerud": lambda: tuple(map(scale, load_linnerud(return_X_y=True))),
+}
+
+
+def weights_for(X):
+    return np.random.default_rng(5).uniform(0, 2, X.shape[0])
+
+
+def outputs(model, X):
+    return model.predict_proba(X) if hasattr(model, "classes_") else model.predict(X)
+
+
+def relative(a, b):
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    return np.max(np.abs(a - b) / np.maximum(np.abs(a), np.finfo(np.float64).tiny))
+
+
+def pair(name, *args, **options):
+    return getattr(theirs, name)(*args, **options), getattr(ours, name)(*args, **options)
+
+
+def assert_alike(expected, got, X, losses=LOSSES, predictions=PREDICTIONS):
+    assert got.n_iter_ == expected.n_iter_
+    assert got.loss_ == pytest.approx(expected.loss_, rel=losses)
+    if expected.solver != "lbfgs":
+        assert len(got.loss_curve_) == len(expected.loss_curve_)
+        assert relative(expected.loss_curve_, got.loss_curve_) < losses
+        assert got.t_ == expected.t_
+        assert got.best_loss_ == (
+            None if expected.best_loss_ is None else pytest.approx(expected.best_loss_, rel=losses)
+        )
+        if expected.validation_scores_ is None:
+            assert got.validation_scores_ is None
+        else:
+            np.testing.assert_allclose(
+                got.validation_scores_, expected.validation_scores_, rtol=losses
+            )
+    np.testing.assert_allclose(outputs(got, X), outputs(expected, X), rtol=0, atol=predictions)
+    np.testing.assert_array_equal(got.predict(X), got._predict(X))
+    assert set(vars(got)) - set(vars(expected)) <= {"_engine", *EXTRAS}
+    assert not set(vars(expected)) - set(vars(got))
+
+
+EXTRAS = {"dropout", "dtype", "optimizer", "clip_norm", "callbacks", "class_weight"}
+
+
+class TestSameSeedSameModel:
+    def compare(self, name, data, sample_weight=None, **options):
+        X, y = data
+        expected, got = pair(name, random_state=7, **options)
+        for model in (expected, got):
+            model.fit(X, y, sample_weight=None if sample_weight is None else weights_for(X))
+        assert_alike(expected, got, X)
+
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+    @pytest.mark.parametrize("solver", ["sgd", "adam"])
+    @pytest.mark.parametrize("data", CLASSES)
+    def test_classifier(self, data, solver, activation, early_stopping):
+        self.compare(
+            "MLPClassifier",
+            CLASSES[data](),
+            solver=solver,
+            activation=activation,
+            early_stopping=early_stopping,
+            max_iter=40,
+            hidden_layer_sizes=(20, 9),
+            learning_rate_init=0.01,
+        )
+
+    @pytest.mark.parametrize("early_stopping", [False, True])
+    @pytest.mark.parametrize("activation", ["identity", "logistic", "tanh", "relu"])
+    @pytest.mark.parametrize("solver", ["sgd", "adam"])
+    @pytest.mark.parametrize("data", NUMBERS)
+    def test_regressor(self, data, solver, activation, early_stopping):
+        self.compare(
+            "MLPRegressor",
+            NUMBERS[data](),
+            solver=solver,
+            activation=activation,
+            early_stopping=early_stopping,
+            max_iter=40,
+            hidden_layer_sizes=(20,),
+        )
+
+    @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+    @pytest.mark.parametrize("weighted", [None, "weighted"])
+    def test_poisson(self, solver, weighted):
+        X, _ = NUMBERS["diabetes"]()
+        y = np.random.default_rng(0).poisson(np.exp(X[:, 2] / 2)).astype(float)
+        self.compare("MLPRegressor", (X, y), weighted, loss="poisson", solver=solver, max_iter=12)
+
+    @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+    @pytest.mark.parametrize("data", [*CLASSES, *NUMBERS])
+    def test_sample_weight(self, data, solver):
+        name = "MLPClassifier" if data in CLASSES else "MLPRegressor"
+        load = (CLASSES | NUMBERS)[data]
+        for early_stopping in (False, True):
+            self.compare(
+                name,
+                load(),
+                "weighted",
+                solver=solver,
+                max_iter=15,
+                early_stopping=early_stopping,
+                alpha=0.5,
+            )
+
+    @pytest.mark.parametrize("data", [*CLASSES, *NUMBERS])
+    def test_lbfgs(self, data):
+        """L-BFGS multiplies what the gradients' last bits differ by, so not for many iterations."""
+        name = "MLPClassifier" if data in CLASSES else "MLPRegressor"
+        self.compare(name, (CLASSES | NUMBERS)[data](), solver="lbfgs", max_iter=12)
+
+    @pytest.mark.parametrize("batch_size", [1, 7, 50, 150])
+    @pytest.mark.parametrize("shuffle", [False, True])
+    def test_batches(self, batch_size, shuffle):
+        self.compare(
+            "MLPClassifier",
+            CLASSES["iris"](),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            max_iter=12,
+        )
+
+    @pytest.mark.parametrize("schedule", ["constant", "invscaling", "adaptive"])
+    @pytest.mark.parametrize(
+        ("momentum", "nesterov"), [(0, True), (0.9, True), (0.9, False), (1, False)]
+    )
+    def test_schedules(self, schedule, momentum, nesterov):
+        self.compare(
+            "MLPClassifier",
+            CLASSES["iris"](),
+            solver="sgd",
+            learning_rate=schedule,
+            learning_rate_init=0.1,
+            momentum=momentum,
+            nesterovs_momentum=nesterov,
+            max_iter=60,
+            tol=1e-2,
+            n_iter_no_change=2,
+        )
+
+    @pytest.mark.parametrize("layers", [(), 5, (3,), (7, 6, 5, 4)])
+    def test_layers(self, layers):
+        self.compare("MLPClassifier", CLASSES["iris"](), hidden_layer_sizes=layers, max_iter=15)
+        self.compare("MLPRegressor", NUMBERS["linnerud"](), hidden_layer_sizes=layers, max_iter=15)
+
+    @pytest.mark.parametrize("format", ["csr_array", "csc_array", "csr_matrix"])
+    @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+    def test_sparse(self, format, solver, monkeypatch):
+        from fastnn.sklearn import _engine
+
+        monkeypatch.setattr(_engine, "_DENSE_BYTES", 40_000)  # so that there are many chunks
+        X, y = CLASSES["digits"]()
+        self.compare(
+            "MLPClassifier", (getattr(scipy.sparse, format)(X), y), solver=solver, max_iter=10
+        )
+
+    def test_saturated(self):
+        """Where probabilities are 0 or 1, the loss is what scikit-learn's clipping leaves."""
+        for data in ("iris", "breast_cancer", "multilabel"):
+            X, y = CLASSES[data]()
+            expected, got = pair("MLPClassifier", (30,), random_state=0, max_iter=4)
+            for model in (expected, got):
+                model.fit(X * 1e4, y)
+            assert expected.loss_ > 1
+            assert_alike(expected, got, X * 1e4)
+
+    def test_float32(self):
+        """Stays float32, and differs from scikit-learn's float32 by rounding alone."""
+        X, y = CLASSES["digits"]()
+        expected, got = pair("MLPClassifier", random_state=0, max_iter=10)
+        for model in (expected, got):
+            model.fit(X.astype(np.float32), y)
+        assert {W.dtype for W in got.coefs_ + got.intercepts_} == {np.dtype(np.float32)}
+        assert got.predict_proba(X.astype(np.float32)).dtype == np.float32
+        assert got.predict_proba(X).dtype == expected.predict_proba(X).dtype == np.float64
+        assert relative(expected.loss_curve_, got.loss_curve_) < 1e-4
+
+    def test_warm_start(self):
+        X, y = CLASSES["iris"]()
+        for options in ({}, {"early_stopping": True}, {"solver": "sgd"}):
+            expected, got = pair(
+                "MLPClassifier", random_state=0, warm_start=True, max_iter=7, **options
+            )
+            for _ in range(3):
+                for model in (expected, got):
+                    model.fit(X, y)
+                assert_alike(expected, got, X)
+
+    def test_partial_fit(self):
+        X, y = CLASSES["iris"]()
+        for solver in ("sgd", "adam"):
+            expected, got = pair("MLPClassifier", random_state=0, solver=solver, batch_size=20)
+            for model in (expected, got):
+                model.partial_fit(X[:60], y[:60], classes=[0, 1, 2])
+                for _ in range(5):
+                    model.partial_fit(X, y, weights_for(X))
+            assert_alike(expected, got, X)
+            assert_same_state(expected._optimizer, got._optimizer)
+
+    def test_a_state_that_was_looked_at_goes_on(self):
+        X, y = CLASSES["iris"]()
+        for solver in ("sgd", "adam"):
+            expected, got = pair("MLPClassifier", random_state=0, solver=solver)
+            for model in (expected, got):
+                model.partial_fit(X, y, classes=[0, 1, 2])
+                for change in (
+                    lambda m: None,
+                    lambda m: m.coefs_[0].__imul__(0.5),
+                    lambda m: setattr(m, "intercepts_", [b + 0.1 for b in m.intercepts_]),
+                    lambda m: setattr(m._optimizer, "learning_rate", 0.01),
+                    lambda m: m.set_params(alpha=0.5, activation="tanh"),
+                ):
+                    change(model)
+                    model.predict(X)
+                    model.partial_fit(X, y)
+            assert_alike(expected, got, X)
+            assert_same_state(expected._optimizer, got._optimizer)
+
+
+def assert_same_state(expected, got):
+    assert type(got) is type(expected)
+    assert vars(got).keys() == vars(expected).keys()
+    for name, value in vars(expected).items():
+        if isinstance(value, list):
+            for a, b in zip(value, getattr(got, name), strict=True):
+                np.testing.assert_allclose(b, a, rtol=1e-9, atol=1e-15)
+        elif isinstance(value, float):
+            assert getattr(got, name) == pytest.approx(value, rel=1e-12)
+        else:
+            assert getattr(got, name) == value
+
+
+class TestGradient:
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize("sparse", [False, True])
+    @pytest.mark.parametrize("data", [*CLASSES, *NUMBERS])
+    def test_of_lbfgs(self, data, sparse, weighted, monkeypatch):
+        from fastnn.sklearn import _engine
+
+        monkeypatch.setattr(_engine, "_DENSE_BYTES", 1000)
+        name = "MLPClassifier" if data in CLASSES else "MLPRegressor"
+        X, y = (CLASSES | NUMBERS)[data]()
+        X = scipy.sparse.csr_array(X) if sparse else X
+        weight = weights_for(X) if weighted else None
+        calls = []
+
+        def watch(model):
+            found = model._loss_grad_lbfgs
+
+            def loss_and_gradient(theta, *rest):
+                result = found(theta, *rest)
+                calls.append((theta.copy(), rest, result))
+                return result
+
+            model._loss_grad_lbfgs = loss_and_gradient
+
+        expected, got = pair(name, solver="lbfgs", random_state=0, alpha=0.1, max_iter=1)
+        watch(got)
+        expected.fit(X, y, weight)
+        got.fit(X, y, weight)
+        for theta, rest, (loss, gradient) in calls[:2]:
+            their_loss, their_gradient = expected._loss_grad_lbfgs(theta, *rest)
+            assert loss == pytest.approx(their_loss, rel=1e-12)
+            np.testing.assert_allclose(gradient, their_gradient, rtol=1e-9, atol=1e-13)
+
+
+class TestPredict:
+    @pytest.fixture
+    def model(self):
+        X, y = CLASSES["iris"]()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            return ours.MLPClassifier(random_state=0, max_iter=5).fit(X, y)
+
+    @pytest.mark.parametrize("data", [*CLASSES, *NUMBERS])
+    @pytest.mark.parametrize("rows", [1, 2, None])
+    def test_at_once_and_checked_agree(self, data, rows):
+        name = "MLPClassifier" if data in CLASSES else "MLPRegressor"
+        X, y = (CLASSES | NUMBERS)[data]()
+        model = getattr(ours, name)(random_state=0, max_iter=3).fit(X, y)
+        X = X[:rows]
+        assert model._outputs_at_once(X) is not None
+        np.testing.assert_array_equal(model.predict(X), model.predict(X.tolist()))
+        np.testing.assert_array_equal(outputs(model, X), outputs(model, np.asfortranarray(X)))
+
+    def test_notices_weights_that_were_changed(self, model):
+        X, _ = CLASSES["iris"]()
+        before = model.predict_proba(X)
+        model.coefs_[0][...] *= 2
+        doubled = model.predict_proba(X)
+        assert np.abs(doubled - before).max() > 1e-3
+        held = model.intercepts_[1]
+        model.predict(X)
+        held += np.array([5, 0, 0])
+        assert np.abs(model.predict_proba(X) - doubled).max() > 1e-3
+        model.coefs_ = [W / 2 for W in model.coefs_]
+        model.coefs_[1] *= 2
+        model.intercepts_[1] = model.intercepts_[1] - np.array([5, 0, 0])
+        np.testing.assert_allclose(model.predict_proba(X), before, rtol=0, atol=1e-12)
+
+    def test_activation_changed_after_the_fit(self, model):
+        X, _ = CLASSES["iris"]()
+        before = model.predict_proba(X)
+        changed = model.set_params(activation="tanh").predict_proba(X)
+        assert np.abs(changed - before).max() > 1e-3
+
+    @pytest.mark.parametrize(
+        ("X", "message"),
+        [
+            (np.zeros((2, 3)), "X has 3 features, but MLPClassifier is expecting 4"),
+            (np.full((2, 4), np.nan), "Input X contains NaN"),
+            (np.full((2, 4), np.inf), "Input X contains infinity"),
+            (np.zeros((0, 4)), "Found array with 0 sample"),
+            (np.zeros(4), "Expected 2D array, got 1D array instead"),
+        ],
+    )
+    def test_errors_are_scikit_learns(self, model, X, message):
+        for method in (model.predict, model.predict_proba, model.predict_log_proba):
+            with pytest.raises(ValueError, match=message):
+                method(X)
+
+    def test_before_fit(self):
+        with pytest.raises(sklearn.exceptions.NotFittedError):
+            ours.MLPClassifier().predict(np.zeros((1, 2)))
+
+    def test_feature_names(self):
+        pandas = pytest.importorskip("pandas", reason="pip install pandas")
+        X, y = CLASSES["iris"]()
+        model = ours.MLPClassifier(max_iter=2).fit(pandas.DataFrame(X, columns=list("abcd")), y)
+        with pytest.warns(UserWarning, match="X does not have valid feature names"):
+            model.predict(X)
+
+    def test_not_a_number_where_scikit_learn_lets_it_by(self, model):
+        with sklearn.config_context(assume_finite=True):
+            assert np.isnan(model.predict_proba(np.full((2, 4), np.nan))).all()
+
+
+def squared_error(y, out):
+    return ((out - y) ** 2).mean(axis=1), 2 * (out - y) / y.shape[1]
+
+
+class TestBackendsAgree:
+    """What only these estimators use of the backends, native against reference."""
+
+    @pytest.mark.parametrize("weighted", [False, True])
+    @pytest.mark.parametrize(
+        ("loss", "last"),
+        [
+            ("mse", "identity"),
+            (squared_error, "identity"),
+            ("cross_entropy", "softmax"),
+            ("cross_entropy", "sigmoid"),
+            ("binary_cross_entropy", "sigmoid"),
+            ("binary_cross_entropy", "softmax"),
+        ],
+    )
+    @pytest.mark.parametrize(
+        "rule",
+        [
+            VelocitySGD(momentum=0.8),
+            VelocitySGD(momentum=0.8, nesterov=False),
+            VelocitySGD(momentum=0.8, clip_norm=0.5, clip_value=0.05),
+            EpsilonHatAdam(),
+        ],
+        ids=repr,
+    )
+    def test_scales_clip_and_rules(self, rule, loss, last, weighted, dtype):
+        rng = np.random.default_rng(1)
+        spec = Spec(
+            layers=(
+                DenseSpec(5, 40, "tanh", 0.0, True, 0.0, 0.01, 0.1),
+                DenseSpec(40, 3, last, 0.0, True, 0.0, 0.0, 0.2),
+            ),
+            loss=loss,
+            loss_parameter=0.1,
+            dtype=np.dtype(dtype),
+            seed=0,
+            loss_scale=0.5,
+            gradient_scale=1.5,
+            mean_penalty=True,
+        )
+        X = rng.normal(size=(50, 5)).astype(dtype)
+        target = np.eye(3, dtype=dtype)[rng.integers(0, 3, 50)]
+        weight = rng.uniform(0, 2, 50).astype(dtype) if weighted else None
+        weights = [
+            (rng.normal(size=(5, 40)).astype(dtype), np.zeros(40, dtype)),
+            (0.3 * rng.normal(size=(40, 3)).astype(dtype), np.zeros(3, dtype)),
+        ]
+        results = []
+        for name in ("native", "numpy"):
+            net = create(name, spec)
+            net.set_weights(weights)
+            losses, hits = np.empty(20), np.empty(20, np.int64)
+            for _ in range(2):
+                net.train(
+                    X, target, weight, None, 5, rule, np.full(10, 0.01), losses[:10], hits, None
+                )
+                losses = losses[::-1].copy()
+            value, _ = net.loss(X, target, weight)
+            loss_there, grads = net.gradients(X, target, weight, 0)
+            assert loss_there == pytest.approx(value, rel=1e-5)
+            results.append((losses, value, grads, net.weights(), net.state()))
+        # sums of at most 50 products, 20 steps that each may double what is lost
+        tolerance = 2000 * float(np.finfo(dtype).eps)
+        native, numpy = results
+        np.testing.assert_allclose(native[0], numpy[0], rtol=tolerance)
+        assert native[1] == pytest.approx(numpy[1], rel=tolerance)
+        for i in (2, 3):
+            for (W, b), (W_, b_) in zip(native[i], numpy[i], strict=True):
+                np.testing.assert_allclose(W, W_, rtol=tolerance, atol=tolerance)
+                np.testing.assert_allclose(b, b_, rtol=tolerance, atol=tolerance)
+        assert native[4][0] == numpy[4][0]
+
+    @pytest.mark.parametrize("name", ["VelocitySGD", "EpsilonHatAdam"])
+    def test_rules_are_scikit_learns(self, name):
+        rng = np.random.default_rng(0)
+        param = rng.normal(size=6)
+        grads = rng.normal(size=(9, 6))
+        mine, slots = param.copy(), [np.zeros(6), np.zeros(6)]
+        if name == "VelocitySGD":
+            reference = SGDOptimizer([param], 0.1, momentum=0.7)
+            rule, slots = VelocitySGD(momentum=0.7), slots[:1]
+        else:
+            reference = AdamOptimizer([param], 0.1, 0.8, 0.9, 1e-2)
+            rule = EpsilonHatAdam(beta_1=0.8, beta_2=0.9, epsilon=1e-2)
+        for step, grad in enumerate(grads, 1):
+            rate = 0.1 / step if name == "VelocitySGD" else 0.1
+            if name == "VelocitySGD":
+                reference.learning_rate = rate
+            reference.update_params([param], [grad])
+            rule.apply(mine, grad, slots, step, rate)
+            np.testing.assert_allclose(mine, param, rtol=1e-13)
