@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 from fastnn._config import get_num_threads, set_num_threads, show_config
 from fastnn.averaging import EMA, SWA
@@ -43,14 +43,25 @@ __all__ = [
     "show_config",
 ]
 
-_LOADED_ON_USE = ("augment", "data", "datasets", "diagnosis", "plotting", "serialization")
+_LOADED_ON_USE = (
+    "augment",
+    "data",
+    "datasets",
+    "diagnosis",
+    "plotting",
+    "serialization",
+    "sklearn",
+)
+_FROM_LOADED_ON_USE = {"patch_sklearn": "sklearn", "unpatch_sklearn": "sklearn"}
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in _LOADED_ON_USE:
         return importlib.import_module(f"fastnn.{name}")
+    if name in _FROM_LOADED_ON_USE:
+        return getattr(importlib.import_module(f"fastnn.{_FROM_LOADED_ON_USE[name]}"), name)
     raise AttributeError(f"module 'fastnn' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *_LOADED_ON_USE})
+    return sorted({*globals(), *_LOADED_ON_USE, *_FROM_LOADED_ON_USE})

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+import subprocess
+import sys
+import types
 import warnings
 
 import numpy as np
 import pytest
 from conftest import require_native
 
-sklearn = pytest.importorskip("sklearn", reason='needs scikit-learn: pip install "fastnn[sklearn]"')
+pytest.importorskip("sklearn", reason='needs scikit-learn: pip install "fastnn[sklearn]"')
 require_native()
 
 import scipy.sparse  # noqa: E402
+import sklearn  # noqa: E402
 import sklearn.neural_network as theirs  # noqa: E402
 from sklearn.datasets import (  # noqa: E402
     load_breast_cancer,
@@ -28,6 +34,7 @@ from sklearn.neural_network._stochastic_optimizers import (  # noqa: E402
 )
 from sklearn.preprocessing import scale  # noqa: E402
 
+import fastnn  # noqa: E402
 import fastnn.sklearn as ours  # noqa: E402
 from fastnn.backends import DenseSpec, Spec, create  # noqa: E402
 from fastnn.sklearn._optimizers import EpsilonHatAdam, VelocitySGD  # noqa: E402
@@ -491,3 +498,143 @@ class TestBackendsAgree:
             reference.update_params([param], [grad])
             rule.apply(mine, grad, slots, step, rate)
             np.testing.assert_allclose(mine, param, rtol=1e-13)
+
+
+SCRIPT = """
+import sys
+from sklearn.neural_network import MLPClassifier
+import sklearn.neural_network._multilayer_perceptron as module
+
+if __name__ == "__main__":
+    print(MLPClassifier.__module__, module.MLPRegressor.__module__, *sys.argv[1:])
+"""
+
+
+class TestPatch:
+    @pytest.fixture(autouse=True)
+    def unpatched(self):
+        yield
+        ours.unpatch_sklearn()
+
+    def names(self):
+        from sklearn.neural_network import MLPClassifier, MLPRegressor, _multilayer_perceptron
+
+        return [
+            MLPClassifier,
+            MLPRegressor,
+            _multilayer_perceptron.MLPClassifier,
+            _multilayer_perceptron.MLPRegressor,
+        ]
+
+    def test_there_and_back(self):
+        before = self.names()
+        fastnn.patch_sklearn()
+        assert self.names() == [ours.MLPClassifier, ours.MLPRegressor] * 2
+        fastnn.patch_sklearn()
+        fastnn.unpatch_sklearn()
+        assert self.names() == before
+        fastnn.unpatch_sklearn()
+        assert self.names() == before
+        assert all(cls.__module__.startswith("sklearn.") for cls in before)
+
+    def test_modules_that_have_imported_the_names(self, monkeypatch):
+        module = types.ModuleType("someones_module")
+        exec("from sklearn.neural_network import MLPClassifier as Net", module.__dict__)
+        monkeypatch.setitem(sys.modules, "someones_module", module)
+        with fastnn.patch_sklearn():
+            assert module.Net is ours.MLPClassifier
+        assert module.Net is theirs.MLPClassifier
+
+    def test_blocks_within_each_other(self):
+        before = self.names()
+        with fastnn.patch_sklearn():
+            with fastnn.patch_sklearn():
+                pass
+            assert self.names()[0] is ours.MLPClassifier
+        assert self.names() == before
+
+    def test_pickles_made_under_the_patch_load_without(self):
+        X, y = CLASSES["iris"]()
+        original = theirs.MLPClassifier(max_iter=3, random_state=0).fit(X, y)
+        old = pickle.dumps(original)
+        with fastnn.patch_sklearn():
+            made = theirs.MLPClassifier(max_iter=3, random_state=0).fit(X, y)
+            assert type(made) is ours.MLPClassifier
+            dumped = pickle.dumps(made)
+            dumped_original = pickle.dumps(original)
+            assert type(copy.deepcopy(original)) is type(original)
+            loaded_old = pickle.loads(old)
+            assert type(loaded_old) is ours.MLPClassifier
+        np.testing.assert_array_equal(pickle.loads(dumped).predict_proba(X), made.predict_proba(X))
+        loaded = pickle.loads(dumped_original)
+        assert type(loaded) is theirs.MLPClassifier
+        np.testing.assert_array_equal(loaded.predict_proba(X), original.predict_proba(X))
+        assert_alike(original, loaded_old, X)
+
+    def test_script(self, tmp_path):
+        script = tmp_path / "script.py"
+        script.write_text(SCRIPT)
+        done = subprocess.run(
+            [sys.executable, "-m", "fastnn.sklearn", str(script), "--an", "argument"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+        )
+        assert done.stdout == "fastnn.sklearn fastnn.sklearn --an argument\n", done.stderr
+
+
+class TestConversion:
+    @pytest.mark.parametrize("solver", ["sgd", "adam", "lbfgs"])
+    @pytest.mark.parametrize("data", ["iris", "multilabel", "diabetes"])
+    def test_both_ways_and_on(self, data, solver):
+        """Converted at any time, training goes on as if it had not been."""
+        name = "MLPClassifier" if data in CLASSES else "MLPRegressor"
+        X, y = (CLASSES | NUMBERS)[data]()
+        expected, got = pair(
+            name, random_state=np.random.RandomState(3), solver=solver, warm_start=True, max_iter=5
+        )
+        got.set_params(random_state=np.random.RandomState(3))
+        for model in (expected, got):
+            model.fit(X, y)
+        swapped = [ours.from_sklearn(expected), ours.to_sklearn(got)]
+        assert [type(model) for model in swapped] == [type(got), type(expected)]
+        assert swapped[0].get_params().keys() == got.get_params().keys()
+        for model in swapped:
+            np.testing.assert_allclose(outputs(model, X), outputs(expected, X), rtol=0, atol=1e-9)
+            np.testing.assert_array_equal(
+                model.coefs_[0], (expected if model is swapped[0] else got).coefs_[0]
+            )
+        for model in (expected, *swapped):
+            model.partial_fit(X, y) if solver != "lbfgs" else model.fit(X, y)
+        for model in swapped:
+            np.testing.assert_allclose(outputs(model, X), outputs(expected, X), rtol=0, atol=1e-6)
+        if solver != "lbfgs":
+            for model in swapped:
+                assert_same_state(expected._optimizer, model._optimizer)
+
+    def test_unfitted(self):
+        converted = ours.from_sklearn(theirs.MLPRegressor(alpha=3))
+        assert type(converted) is ours.MLPRegressor
+        assert converted.alpha == 3
+        back = ours.to_sklearn(converted)
+        assert type(back) is theirs.MLPRegressor
+        assert vars(back) == vars(theirs.MLPRegressor(alpha=3))
+
+    @pytest.mark.parametrize("convert", [ours.from_sklearn, ours.to_sklearn])
+    def test_of_something_else(self, convert):
+        with pytest.raises(TypeError, match="estimator must be an MLPClassifier or MLPRegressor"):
+            convert(theirs.BernoulliRBM())
+
+    def test_refuses_what_scikit_learn_does_not_have(self):
+        with pytest.raises(ValueError, match=r"dropout must be 0\.0, since scikit-learn has no"):
+            ours.to_sklearn(ours.MLPClassifier(dropout=0.5))
+
+    def test_pickle_and_copy_go_on(self):
+        X, y = CLASSES["iris"]()
+        model = ours.MLPClassifier(random_state=0).partial_fit(X, y, classes=[0, 1, 2])
+        others = [pickle.loads(pickle.dumps(model)), copy.deepcopy(model)]
+        for other in (model, *others):
+            other.partial_fit(X, y)
+        for other in others:
+            np.testing.assert_array_equal(other.predict_proba(X), model.predict_proba(X))
+            assert_same_state(model._optimizer, other._optimizer)

@@ -127,7 +127,9 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)
+        # what scikit-learn's own pickles bring along, which may be loaded as ours under the patch
+        state = {name: value for name, value in state.items() if name != "_sklearn_version"}
+        super().__setstate__(extras_of(type(self)) | state)
         self.__dict__["_engine"] = _Engine()
 
     # -- between the estimator's arrays and the core
@@ -511,6 +513,15 @@ _EXTRA_CONSTRAINTS: dict[str, Any] = {
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
     "callbacks": ["array-like", None],
 }
+
+
+def extras_of(cls: Any) -> dict[str, Any]:
+    """The parameters, with their defaults, that scikit-learn's class does not have."""
+    return {
+        name: parameter.default
+        for name, parameter in inspect.signature(cls.__init__).parameters.items()
+        if name not in inspect.signature(cls.__bases__[-1].__init__).parameters
+    }
 
 
 def _constructor(original: Any, extras: dict[str, Any]) -> Callable[..., None]:
