@@ -12,8 +12,10 @@ import scipy.sparse
 from scipy.special import xlogy
 
 from fastnn._types import Array
+from fastnn.activations import ACTIVATIONS
 from fastnn.backends import DenseSpec, Pair, Spec
 from fastnn.backends.native import NativeBackend
+from fastnn.losses import LOSSES
 from fastnn.optimizers import Optimizer
 
 _ACTIVATIONS = {"logistic": "sigmoid", "exp": "identity"}
@@ -38,24 +40,25 @@ def spec_of(
 ) -> Spec:
     """A network of scikit-learn's as a backend takes it."""
     n_out = coefs[-1].shape[1]
-    name, parameter, loss_scale, gradient_scale = _loss(loss, out_activation, n_out, dtype)
+    loss_name, parameter, loss_scale, gradient_scale = _loss(loss, out_activation, n_out, dtype)
     last = len(coefs) - 1
     return Spec(
         layers=tuple(
             DenseSpec(
                 n_in=int(W.shape[0]),
                 n_out=int(W.shape[1]),
-                activation=_ACTIVATIONS.get(own, own),
-                parameter=0.0,
+                activation=own,
+                parameter=ACTIVATIONS[own].parameter,
                 use_bias=True,
                 dropout=dropout if i else 0.0,
                 l1=0.0,
                 l2=float(alpha) / 2,
             )
             for i, W in enumerate(coefs)
-            for own in [activation if i < last else out_activation]
+            for name in [activation if i < last else out_activation]
+            for own in [_ACTIVATIONS.get(name, name)]
         ),
-        loss=name,
+        loss=loss_name,
         loss_parameter=parameter,
         dtype=dtype,
         seed=seed,
@@ -80,7 +83,9 @@ def _loss(
         if out_activation == "softmax":
             return "cross_entropy", clip, 1.0, 1.0
         return "binary_cross_entropy", clip, n_out, n_out
-    return "mse", 0.0, 0.5, n_out / 2
+    if loss == "squared_error":
+        return "mse", 0.0, 0.5, n_out / 2
+    return loss, LOSSES[loss].parameter, 1.0, 1.0
 
 
 @dataclass(frozen=True)

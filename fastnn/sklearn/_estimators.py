@@ -27,6 +27,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import validate_data
 
 from fastnn._types import Array
+from fastnn.activations import ACTIVATIONS
 from fastnn.backends import Pair, Spec
 from fastnn.backends.native import NativeBackend
 from fastnn.callbacks import Callback, StopTraining
@@ -221,6 +222,19 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         return self._answer(self._forward_pass_fast(X, check_input=check_input))
 
     def predict(self, X: Any) -> Any:
+        """Predict as scikit-learn's `predict` does.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Without conversion, and much faster for few rows, if it is a C-contiguous array of the
+            dtype of the weights.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, or numbers.
+        """
         out = self._outputs_at_once(X)
         return super().predict(X) if out is None else self._answer(out)
 
@@ -232,6 +246,29 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
     def fit(
         self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
     ) -> Self:
+        """Fit the model, as scikit-learn's `fit` does.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+            Sparse rows are made dense some at a time.
+        y : array-like of shape (n_samples,) or (n_samples, n_outputs)
+            Class labels, or numbers.
+        sample_weight : array-like of shape (n_samples,), optional
+            What each row counts.
+        X_val, y_val : array-like, optional
+            With ``early_stopping``, what to validate by instead of a part of X and y.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            Where scikit-learn raises it, and if only one of X_val and y_val is given, or both
+            without ``early_stopping``.
+        """
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together; got only one of them")
         if X_val is not None and not self.early_stopping:
@@ -351,7 +388,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         try:
             self._run(epochs, validation, incremental)
         except KeyboardInterrupt:
-            warnings.warn("Training interrupted by user.", stacklevel=1)
+            warnings.warn("Training interrupted by user.", stacklevel=2)
         finally:
             self._write_back()
             engine.leads = False
@@ -430,7 +467,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             warnings.warn(
                 "Got `batch_size` less than 1 or larger than "
                 "sample size. It is going to be clipped",
-                stacklevel=2,
+                stacklevel=3,  # in scikit-learn's own module, for filters that go by it
             )
         return int(min(self.batch_size, n))
 
@@ -472,7 +509,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
                     f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) "
                     "reached and the optimization hasn't converged yet.",
                     ConvergenceWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
         for callback in callbacks:
             callback.on_train_end(self, history)
@@ -507,12 +544,32 @@ _EXTRAS: dict[str, Any] = {
 }
 
 _EXTRA_CONSTRAINTS: dict[str, Any] = {
+    "activation": [StrOptions({"logistic", *ACTIVATIONS} - {"softmax"})],
     "dropout": [Interval(Real, 0, 1, closed="left")],
     "dtype": [StrOptions({"float32", "float64"}), None],
     "optimizer": [Optimizer, None],
     "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "callbacks": ["array-like", None],
+    "callbacks": [list, tuple, None],
 }
+
+_EXTRA_PARAMETERS = """activation : str
+        Also any other of `fastnn.activations.ACTIVATIONS` but softmax.
+    dropout : float, default=0.0
+        Rate at which units of the hidden layers are dropped while training, 0 <= rate < 1.
+    dtype : {"float32", "float64"}, optional
+        What X is converted to; by default float32 stays float32, and all else is float64.
+    optimizer : fastnn.optimizers.Optimizer, optional
+        Takes the place of the solver's update, with the learning rate and the clipping that it
+        has itself; the solver is then "adam" or "sgd" and says nothing more.
+    clip_norm : float, optional
+        If given, gradients are scaled down so that their norm is at most about this.
+    callbacks : list of fastnn.Callback, optional
+        Called between epochs, with the estimator in the place of the network."""
+
+_METHODS = """
+
+    ``fit`` takes ``X_val`` and ``y_val``, with ``early_stopping``, to validate by instead of a part
+    of X."""
 
 
 def extras_of(cls: Any) -> dict[str, Any]:
@@ -529,9 +586,10 @@ def _constructor(original: Any, extras: dict[str, Any]) -> Callable[..., None]:
     signature = inspect.signature(original.__init__)
 
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        for name, default in extras.items():
-            setattr(self, name, kwargs.pop(name, default))
+        own = {name: kwargs.pop(name, default) for name, default in extras.items()}
         original.__init__(self, *args, **kwargs)
+        for name, value in own.items():
+            setattr(self, name, value)
 
     added = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
@@ -543,13 +601,33 @@ def _constructor(original: Any, extras: dict[str, Any]) -> Callable[..., None]:
 
 
 class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: ignore[misc]
+    __doc__ = f"""scikit-learn's MLPClassifier, computed by fastnn's compiled core.
+
+    Parameters, attributes, methods, errors and warnings are those of
+    `sklearn.neural_network.MLPClassifier`. With the same ``random_state``, so are the results.
+
+    Parameters
+    ----------
+    *, **
+        As scikit-learn's, in its order. By keyword only, and changing nothing by default:
+    loss : {{"log_loss", "mse"}}, default="log_loss"
+        "mse" is the mean squared difference of the probabilities from 0 or 1, Brier's score.
+    class_weight : dict or "balanced", optional
+        What the rows of each class count, as in `sklearn.linear_model.SGDClassifier`.
+    {_EXTRA_PARAMETERS}{_METHODS}
+    """
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **sklearn.neural_network.MLPClassifier._parameter_constraints,
         **_EXTRA_CONSTRAINTS,
+        "loss": [StrOptions({"log_loss", "mse"})],
         "class_weight": [dict, StrOptions({"balanced"}), None],
     }
 
-    __init__ = _constructor(sklearn.neural_network.MLPClassifier, _EXTRAS | {"class_weight": None})
+    __init__ = _constructor(
+        sklearn.neural_network.MLPClassifier,
+        _EXTRAS | {"loss": "log_loss", "class_weight": None},
+    )
 
     def _with_class_weight(self, y: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         if self.class_weight is None:
@@ -564,6 +642,17 @@ class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: i
         return {**arguments, "sample_weight": weight if given is None else weight * given}
 
     def predict_proba(self, X: Any) -> Any:
+        """Return the probability of each class, as scikit-learn's `predict_proba` does.
+
+        Parameters
+        ----------
+        X : array-like or sparse matrix of shape (n_samples, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            The classes in the order of ``classes_``.
+        """
         out = self._outputs_at_once(X)
         if out is None:
             return super().predict_proba(X)
@@ -590,9 +679,26 @@ class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: i
 
 
 class MLPRegressor(_Compiled, sklearn.neural_network.MLPRegressor):  # type: ignore[misc]
+    __doc__ = f"""scikit-learn's MLPRegressor, computed by fastnn's compiled core.
+
+    Parameters, attributes, methods, errors and warnings are those of
+    `sklearn.neural_network.MLPRegressor`. With the same ``random_state``, so are the results.
+
+    Parameters
+    ----------
+    *, **
+        As scikit-learn's, in its order.
+    loss : str
+        Also "mae" and "huber" of `fastnn.losses.LOSSES`.
+
+    By keyword only, and changing nothing by default:
+    {_EXTRA_PARAMETERS}{_METHODS}
+    """
+
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **sklearn.neural_network.MLPRegressor._parameter_constraints,
         **_EXTRA_CONSTRAINTS,
+        "loss": [StrOptions({"squared_error", "poisson", "mae", "huber"})],
     }
 
     __init__ = _constructor(sklearn.neural_network.MLPRegressor, _EXTRAS)

@@ -157,7 +157,8 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
     TypeError
         If it is neither of fastnn's.
     ValueError
-        If it has parameters that scikit-learn does not know, other than at their defaults.
+        If it has parameters that scikit-learn does not know, other than at their defaults, or
+        values that it does not.
     """
     if type(estimator) not in _OURS.values():
         raise TypeError(
@@ -175,5 +176,9 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
     original: Any = type(estimator).__bases__[-1]
     made = original.__new__(original)
     state = copy.deepcopy(estimator.__getstate__())
-    made.__dict__.update({name: value for name, value in state.items() if name not in extras})
+    there = vars(original())  # among them the classifier's loss, which is no parameter of it
+    made.__dict__.update(
+        {name: value for name, value in state.items() if name not in extras or name in there}
+    )
+    made._validate_params()
     return made
