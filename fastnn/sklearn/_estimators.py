@@ -156,8 +156,10 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         """A network for the way forward, with the weights as they are now."""
         engine = self._core
         own = self.__dict__
-        if engine.leads and engine.trained is not None and engine.trained.spec.dtype == dtype:
-            return engine.trained
+        if engine.leads and engine.trained is not None:
+            if engine.trained.spec.dtype == dtype:
+                return engine.trained
+            self._write_back()
         if not self._is_current(engine):
             engine.nets = {}
         net = engine.nets.get(dtype)
@@ -166,7 +168,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             pairs = self._arrays()
             net = NativeBackend(spec_of([W for W, _ in pairs], dtype, *activations))
             net.set_weights(pairs)
-            engine.activations = activations
+            engine.activations = activations  # of all in nets
             engine.nets[dtype] = net
         return net
 
@@ -274,9 +276,8 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         if X_val is not None and not self.early_stopping:
             raise ValueError("X_val and y_val need early_stopping=True; got early_stopping=False")
         self.__dict__["_validation"] = None if X_val is None else (X_val, y_val)
-        weights = () if sample_weight is None else (sample_weight,)
         try:
-            super().fit(X, y, *weights)
+            super().fit(X, y, sample_weight)
         finally:
             del self.__dict__["_validation"]
         return self
@@ -287,10 +288,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         before = self._identities()
         self._check_extras()
         kwargs = self._with_class_weight(y, kwargs)
-        try:
-            super()._fit(X, y, *args, **kwargs)
-        finally:
-            engine.rows = None
+        super()._fit(X, y, *args, **kwargs)
         # scikit-learn itself has only looked at them
         engine.exposed = bool(exposed and before & self._identities()) or bool(self.callbacks)
         return self
@@ -343,28 +341,39 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
     def _dtype_of(self, X: Any) -> np.dtype[Any]:
         return np.result_type(X.dtype, self.__dict__["coefs_"][0].dtype)
 
-    def _loss_grad_lbfgs(
-        self, packed_coef_inter: Any, X: Any, y: Any, *rest: Any
-    ) -> tuple[float, Any]:
-        """As scikit-learn's, natively; `rest` are the sample weights and its work space."""
+    def _fit_lbfgs(self, *args: Any) -> None:
         engine = self._core
-        sample_weight = rest[0] if len(rest) == 5 else None
+        if "_optimizer" in self.__dict__:
+            self._optimizer  # noqa: B018  brings it up to date: its network is about to be left
+        try:
+            super()._fit_lbfgs(*args)
+        finally:
+            engine.rows = None
+            engine.nets = {}  # the last point that was tried need not be the one that was chosen
+
+    def _loss_grad_lbfgs(
+        self, packed_coef_inter: Any, X: Any, y: Any, sample_weight: Any, *workspace: Any
+    ) -> tuple[float, Any]:
+        engine = self._core
         self._unpack(packed_coef_inter)
         spec = self._spec(self._dtype_of(X))
         given = (X, y, sample_weight)
         if engine.rows is None or not all(map(operator.is_, engine.rows[0], given)):
             engine.rows = (given, Rows.of(X, y, sample_weight, spec))
-        net = engine.trained
+        net = engine.nets.get(spec.dtype)
         if net is None or net.spec != spec:
-            net = engine.trained = NativeBackend(spec)
+            net = NativeBackend(spec)
         net.set_weights(self._arrays())
-        engine.nets = {spec.dtype: net}
-        engine.activations = (self.activation, self.out_activation_)
+        self._use(net)
         return loss_and_gradient(net, engine.rows[1])
 
-    def _fit_stochastic(self, X: Any, y: Any, *rest: Any) -> None:
-        """As scikit-learn's, an epoch at a time in the core."""
-        sample_weight, incremental = rest[0] if len(rest) == 7 else None, rest[-1]
+    def _use(self, net: NativeBackend) -> None:
+        """The way forward is from now on through this network, which has the weights."""
+        self._core.nets = {net.spec.dtype: net}
+        self._core.activations = (self.activation, self.out_activation_)
+
+    def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, *workspace: Any) -> None:
+        incremental = workspace[-1]
         own = self.__dict__
         fresh = not incremental or "_optimizer" not in own
         if fresh:
@@ -380,8 +389,6 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         epochs = Epochs(
             net, rows, self._batch_rows(len(rows)), rule_of(own["_optimizer"], self.clip_norm)
         )
-        if len(rest) < 7:  # a version of scikit-learn that knows no weights
-            validation = validation[:2]
         engine = self._core
         exposed = engine.exposed
         engine.leads = True
@@ -393,6 +400,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             self._write_back()
             engine.leads = False
             engine.exposed = exposed
+            self._use(net)
         if self.early_stopping:
             own["coefs_"] = own["_best_coefs"]
             own["intercepts_"] = own["_best_intercepts"]
@@ -431,8 +439,6 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             if not fresh:
                 load_state(net, self.__dict__["_optimizer"])
             engine.trained = net
-        engine.nets = {dtype: net}
-        engine.activations = (self.activation, self.out_activation_)
         return net
 
     def _split(self, X: Any, y: Any, sample_weight: Any) -> list[Any]:
@@ -440,7 +446,9 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         given = self.__dict__.get("_validation")
         if given is not None:
             X_val, y_val = given
-            X_val = validate_data(self, X_val, accept_sparse=["csr", "csc"], reset=False)
+            X_val = validate_data(
+                self, X_val, accept_sparse=["csr", "csc"], dtype=X.dtype, reset=False
+            )
             return [X, y, sample_weight, X_val, np.asarray(y_val), None]
         arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
         parts = train_test_split(
@@ -672,6 +680,8 @@ class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: i
 
     def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The accuracy, without the checks of `sklearn.metrics.accuracy_score`."""
+        if scipy.sparse.issparse(y):
+            return float(super()._score(X, y, sample_weight=sample_weight))
         right = y == self._predict(X, check_input=False)
         return float(
             np.average(right.all(axis=1) if right.ndim > 1 else right, weights=sample_weight)
