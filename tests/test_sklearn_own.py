@@ -57,6 +57,10 @@ def test_all_of_them_are_here_and_run_over_ours():
     assert sklearn.neural_network.MLPClassifier is not MLPClassifier
 
 
-@parametrize_with_checks([MLPClassifier(max_iter=100), MLPRegressor(max_iter=100)])
+_checks = parametrize_with_checks([MLPClassifier(max_iter=100), MLPRegressor(max_iter=100)])
+
+
+# before scikit-learn 1.9 they are a generator, which pytest is giving up
+@pytest.mark.parametrize(_checks.args[0], list(_checks.args[1]), **_checks.kwargs)
 def test_estimator_checks(estimator, check):
     check(estimator)
