@@ -502,6 +502,8 @@ class TestSaysTheSame:
 
     @pytest.mark.parametrize("early_stopping", [False, True])
     def test_sparse_labels(self, early_stopping):
+        if VERSION < (1, 9) and early_stopping:
+            pytest.skip("scikit-learn stops early with sparse labels since 1.9: upgrade it")
         X, y = multilabel()
         y = scipy.sparse.csr_array(y)
         models = pair("MLPClassifier", random_state=0, max_iter=5, early_stopping=early_stopping)
