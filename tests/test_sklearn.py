@@ -42,6 +42,7 @@ from sklearn.preprocessing import scale  # noqa: E402
 import fastnn  # noqa: E402
 import fastnn.sklearn as ours  # noqa: E402
 from fastnn.backends import DenseSpec, Spec, create  # noqa: E402
+from fastnn.schedules import StepDecay  # noqa: E402
 from fastnn.sklearn._optimizers import EpsilonHatAdam, VelocitySGD  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -845,6 +846,7 @@ class TestExtras:
             ({"class_weight": "even"}, "The 'class_weight' parameter of MLPClassifier must be"),
             ({"dropout": 0.5, "solver": "lbfgs"}, "dropout needs solver='sgd' or 'adam'"),
             ({"clip_norm": 1, "optimizer": fastnn.SGD()}, "clip_norm must be given to the optim"),
+            ({"optimizer": fastnn.SGD(StepDecay(0.1, 2))}, "optimizer must have a number for its"),
             ({"callbacks": [1]}, r"callbacks\[0\] must be a fastnn.callbacks.Callback"),
         ],
     )

@@ -34,6 +34,7 @@ from fastnn.callbacks import Callback, StopTraining
 from fastnn.callbacks import checked as checked_callbacks
 from fastnn.history import History
 from fastnn.optimizers import Optimizer
+from fastnn.schedules import Schedule
 from fastnn.sklearn._engine import Epochs, Rows, dense_chunks, loss_and_gradient, spec_of
 from fastnn.sklearn._optimizers import (
     RuleOptimizer,
@@ -305,6 +306,11 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
                     raise ValueError(f"{name} needs solver='sgd' or 'adam'; got solver='lbfgs'")
         if self.optimizer is not None and self.clip_norm is not None:
             raise ValueError("clip_norm must be given to the optimizer itself, not beside it")
+        if self.optimizer is not None and isinstance(self.optimizer.learning_rate, Schedule):
+            raise ValueError(
+                "optimizer must have a number for its learning_rate;"
+                f" got {self.optimizer.learning_rate!r}"
+            )
 
     def _with_class_weight(self, y: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         return arguments
