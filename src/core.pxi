@@ -491,7 +491,7 @@ cdef class Core:
         cdef const kernels *K = net.K
         cdef _Workspace m
         cdef size_t panel
-        cdef int i
+        cdef int i, inputs = threads if takes_units(net, threads) else 1
         if net.n_transposed and net.transposed == NULL:
             net.transposed = <char *>self.memory.take(net.n_transposed, K.itemsize)
             refresh_transposed(net)
@@ -499,7 +499,7 @@ cdef class Core:
             net.grads = <char *>self.memory.take(net.n_params, K.itemsize)
         s.threads = threads
         if (self.workspace is not None and s.capacity >= rows and s.scratches >= threads
-                and (s.dense_panels != NULL or not dense)):
+                and s.n_inputs >= inputs and (s.dense_panels != NULL or not dense)):
             return 0
         m = _Workspace()
         s.capacity = 0
@@ -508,7 +508,10 @@ cdef class Core:
         s.x = <char **>m.take(net.n_layers + 1, sizeof(char *))
         s.d = <char **>m.take(net.n_layers, sizeof(char *))
         s.slope = <char **>m.take(net.n_layers, sizeof(char *))
-        s.x[0] = <char *>m.take(net.layers[0].in_panels * panel, K.itemsize)
+        s.n_inputs = inputs
+        s.inputs = <char **>m.take(inputs, sizeof(char *))
+        for i in range(inputs):
+            s.inputs[i] = <char *>m.take(net.layers[0].in_panels * panel, K.itemsize)
         for i in range(net.n_layers):
             s.x[i + 1] = <char *>m.take(net.layers[i].out_panels * panel, K.itemsize)
             s.d[i] = <char *>m.take(net.layers[i].out_panels * panel, K.itemsize)

@@ -39,9 +39,10 @@ cdef struct Network:
     uint64_t seed
     ptrdiff_t n_params     # with padding
     ptrdiff_t n_transposed
-    Block *blocks          # all weights
+    Block *blocks          # all weights, layer by layer
     ptrdiff_t n_blocks
-    double cost            # of all blocks
+    double cost            # of all blocks, and
+    double first_cost      # of those of the first layer
     ptrdiff_t widest       # panels of the widest layer, input included
     double flop            # of one row forward
     bint penalized
@@ -76,10 +77,12 @@ cdef inline bint derivative_needs_input(int activation) noexcept nogil:
     return activation == GELU or activation == SILU
 
 
-# Blocks of that many panels of one layer are listed row by row: the panels' gradients d stay in the
-# cache while the layer's input goes by once.
-cdef enum:
-    PANELS_ABREAST = 8
+# Blocks of so many panels of one layer are listed row by row: the panels' gradients d stay in the
+# cache while the layer's input goes by once.  Of the first layer a thread is to have whole panels.
+cdef inline ptrdiff_t panels_abreast(const Network *net, const Layer *layer) noexcept nogil:
+    if layer == net.layers and layer.out_panels < 16:
+        return layer.out_panels // 2 if layer.out_panels >= 8 else 1
+    return 8
 
 
 cdef inline Block block_of(Layer *layer, ptrdiff_t j, ptrdiff_t p, ptrdiff_t nr) noexcept nogil:
@@ -97,29 +100,30 @@ cdef inline Block block_of(Layer *layer, ptrdiff_t j, ptrdiff_t p, ptrdiff_t nr)
 
 cdef void list_blocks(Network *net) noexcept nogil:
     cdef int i
-    cdef ptrdiff_t group, j, p, nr = net.K.nr
+    cdef ptrdiff_t abreast, group, j, p, nr = net.K.nr
     cdef Layer *layer
     cdef Block *block = net.blocks
     for i in range(net.n_layers):
         layer = &net.layers[i]
-        for group in range(panels(layer.out_panels, PANELS_ABREAST)):
+        abreast = panels_abreast(net, layer)
+        for group in range(panels(layer.out_panels, abreast)):
             for p in range(layer.in_panels):
-                for j in range(group * PANELS_ABREAST,
-                               min((group + 1) * PANELS_ABREAST, layer.out_panels)):
+                for j in range(group * abreast, min((group + 1) * abreast, layer.out_panels)):
                     block[0] = block_of(layer, j, p, nr)
                     block.begin = net.cost
                     # a narrow panel takes less time than a full one, but not in proportion
                     net.cost += <double>block.rows * <double>(block.cols + nr // 4)
                     block += 1
+        if i == 0:
+            net.first_cost = net.cost
 
 
-cdef ptrdiff_t first_block(const Network *net, int thread, int team) noexcept nogil:
-    """Where the blocks of one thread of a team begin: a run of the list, of equal cost for all."""
-    cdef double begin = net.cost * thread / team
+cdef ptrdiff_t block_at(const Network *net, double cost) noexcept nogil:
+    """How many blocks begin before that cost."""
     cdef ptrdiff_t low = 0, high = net.n_blocks, middle
     while low < high:
         middle = (low + high) // 2
-        if net.blocks[middle].begin < begin:
+        if net.blocks[middle].begin < cost:
             low = middle + 1
         else:
             high = middle

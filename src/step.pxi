@@ -1,11 +1,22 @@
-# Training steps as a team of threads takes them, two phases and two barriers each:
+# Training steps as a team of threads takes them, in phases with a barrier after each:
 #
-#   rows     each thread takes its rows through all layers, the loss and back, leaving the
+#   units    only where the first layer is large: each thread takes the sums of its units of that
+#            layer, for the whole batch;
+#   rows     each thread takes its rows through all (other) layers, the loss and back, leaving the
 #            activations x and the gradients d of the layers' sums for the whole batch;
 #   blocks   each thread takes its blocks of the weights: gradient x' d of the block, and the
 #            optimizer's update while that is in the cache.
 #
+# A thread's units are those whose weights are in its blocks, but for parts of panels, so that these
+# weights and the packed inputs stay in its own cache: where processors share none, taking back what
+# another has read costs more than the arithmetic.
+#
 # Every sum runs over the batch within one block, so no result depends on the number of threads.
+
+# From about so many weights on, sharing them out saves more than one more barrier takes.
+cdef enum:
+    SIZE_OF_LARGE_LAYER = 4096
+
 
 cdef enum Mode:
     TRAIN              # update in the blocks
@@ -40,7 +51,10 @@ cdef struct Steps:
     int64_t *hits
     # the workspace, sized for `capacity` rows
     ptrdiff_t capacity
-    char **x               # input of each layer, and the output of the last
+    bint by_units          # whether there is the phase of the units
+    int n_inputs           # input of the first layer: for each thread, or for all
+    char **inputs
+    char **x               # input of each other layer, and the output of the last
     char **d               # gradient of the loss by each layer's output sums
     char **slope
     char *dense_panels
@@ -138,6 +152,93 @@ cdef inline void pack_batch(const Steps *s, const Batch *b, char *dst, const cha
                cols)
 
 
+cdef struct Part:
+    # of the list of blocks, what one thread of a team has: two runs, of equal cost for all
+    ptrdiff_t first, last, rest, rest_last
+
+
+cdef Part part_of(const Steps *s, int thread, int team) noexcept nogil:
+    cdef const Network *net = s.net
+    cdef double cost = net.first_cost if s.by_units else net.cost, rest = net.cost - cost
+    cdef Part part
+    part.first = block_at(net, cost * thread / team)
+    part.last = block_at(net, cost * (thread + 1) / team)
+    part.rest = block_at(net, cost + rest * thread / team)
+    part.rest_last = block_at(net, cost + rest * (thread + 1) / team)
+    return part
+
+
+cdef inline bint takes_units(const Network *net, int threads) noexcept nogil:
+    """Whether the first layer is worth a phase of its own."""
+    return (1 < threads <= net.layers.out_panels
+            and net.layers.n_in * net.layers.n_out >= SIZE_OF_LARGE_LAYER)
+
+
+cdef inline char *input_of(const Steps *s, int layer, int thread) noexcept nogil:
+    return s.x[layer] if layer else s.inputs[thread if s.by_units else 0]
+
+
+cdef void take_inputs(const Steps *s, const Batch *b, int thread, ptrdiff_t first,
+                      ptrdiff_t rows) noexcept nogil:
+    cdef Layer *layer = s.net.layers
+    cdef char *x = input_of(s, 0, thread) + first * s.net.K.nr * s.net.K.itemsize
+    pack_batch(s, b, x, s.X, s.X_stride, first, rows, layer.n_in)
+    if is_disturbed(layer):
+        disturb(s, b, 0, x, NULL, first, rows)
+
+
+cdef void take_sums(const Steps *s, int i, int thread, ptrdiff_t first, ptrdiff_t last,
+                    ptrdiff_t first_panel, ptrdiff_t last_panel) noexcept nogil:
+    """Panels of the sums of layer i, of rows [first, last) of the batch; ReLU, if it can be."""
+    cdef Network *net = s.net
+    cdef const kernels *K = net.K
+    cdef Layer *layer = &net.layers[i]
+    cdef ptrdiff_t stride = s.capacity * K.nr, offset = first * K.nr * K.itemsize
+    if first < last and first_panel < last_panel:
+        K.dense(s.x[i + 1] + offset, stride, input_of(s, i, thread) + offset, stride,
+                at(net, net.params, layer.weight), at(net, net.params, layer.bias),
+                0 if layer.inner == RELU and not layer.keeps_slope else -INFINITY_,
+                last - first, layer.n_in, layer.n_out, first_panel, last_panel)
+
+
+cdef struct Place:
+    # in the first layer's list of blocks, as one of its sums: so many rows of the `abreast` panels
+    # from `panel` on come before it
+    ptrdiff_t panel, abreast, rows
+
+
+cdef Place place_of(const Network *net, ptrdiff_t block, ptrdiff_t rows) noexcept nogil:
+    cdef Place place
+    cdef Layer *layer = net.layers
+    place.abreast = panels_abreast(net, layer)
+    place.panel = block // (place.abreast * layer.in_panels) * place.abreast
+    place.abreast = min(place.abreast, layer.out_panels - place.panel)
+    place.rows = 0
+    if place.abreast > 0:
+        place.rows = (rows * (block - place.panel * layer.in_panels)
+                      // (place.abreast * layer.in_panels))
+    return place
+
+
+cdef void units_phase(const Steps *s, const Batch *b, int thread, int team) noexcept nogil:
+    cdef Part part = part_of(s, thread, team)
+    cdef Place begin = place_of(s.net, part.first, b.rows)
+    cdef Place end = place_of(s.net, part.last, b.rows)
+    cdef ptrdiff_t inner = begin.panel + begin.abreast
+    cdef ptrdiff_t first = 0, last, rows = block_rows(s.net), chunks = (b.rows + rows - 1) // rows
+    while chunks > 0:
+        last = first + (b.rows - first + chunks - 1) // chunks
+        take_inputs(s, b, thread, first, last - first)
+        if begin.panel == end.panel:
+            take_sums(s, 0, thread, max(first, begin.rows), min(last, end.rows), begin.panel, inner)
+        else:
+            take_sums(s, 0, thread, max(first, begin.rows), last, begin.panel, inner)
+            take_sums(s, 0, thread, first, last, inner, end.panel)
+            take_sums(s, 0, thread, first, min(last, end.rows), end.panel, end.panel + end.abreast)
+        first = last
+        chunks -= 1
+
+
 cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first,
                                  ptrdiff_t rows) noexcept nogil:
     """Rows [first, first + rows) of the batch through all layers, the loss, and back."""
@@ -145,25 +246,21 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
     cdef const kernels *K = net.K
     cdef ptrdiff_t stride = s.capacity * K.nr, offset = first * K.nr * K.itemsize, r
     cdef int last = net.n_layers - 1, i
-    cdef Layer *layer = net.layers
+    cdef Layer *layer
     cdef char *x
     cdef char *d
     cdef char *slope
     cdef loss_target target
     cdef int64_t hits
-    cdef bint drops
 
-    pack_batch(s, b, s.x[0] + offset, s.X, s.X_stride, first, rows, layer.n_in)
-    if is_disturbed(layer):
-        disturb(s, b, 0, s.x[0] + offset, NULL, first, rows)
+    if not s.by_units:
+        take_inputs(s, b, 0, first, rows)
     for i in range(net.n_layers):
         layer = &net.layers[i]
         x = s.x[i + 1] + offset
         slope = s.slope[i] + offset if layer.keeps_slope else NULL
-        K.dense(x, stride, s.x[i] + offset, stride, at(net, net.params, layer.weight),
-                at(net, net.params, layer.bias),
-                0 if layer.inner == RELU and not slope else -INFINITY_,
-                rows, layer.n_in, layer.n_out, 0, layer.out_panels)
+        if i > 0 or not s.by_units:
+            take_sums(s, i, 0, first, first + rows, 0, layer.out_panels)
         if slope or (layer.inner != RELU and layer.inner != IDENTITY):
             K.activate(layer.inner, layer.parameter, x, slope, stride, rows, layer.n_out)
         if i < last and is_disturbed(&net.layers[i + 1]):
@@ -265,7 +362,7 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
     cdef const Layer *layer = k.layer
     cdef int i = <int>(layer - net.layers)
     cdef ptrdiff_t panel = s.capacity * K.nr * K.itemsize
-    cdef char *x = s.x[i] + k.p * panel
+    cdef char *x = input_of(s, i, thread) + k.p * panel
     cdef char *d = s.d[i] + k.j * panel
     cdef double l1 = layer.l1 * b.penalty_scale, l2 = layer.l2 * b.penalty_scale
     cdef char *g
@@ -302,18 +399,23 @@ cdef void blocks_phase(Steps *s, const Batch *b, const optimizer_step *step, int
     """The blocks of one thread; every other step from the last to the first, which are then still
     in the cache."""
     cdef Network *net = s.net
-    cdef ptrdiff_t first = first_block(net, thread, team), last = first_block(net, thread + 1, team)
+    cdef Part part = part_of(s, thread, team)
+    cdef ptrdiff_t ours = part.last - part.first, count = ours + part.rest_last - part.rest
     cdef ptrdiff_t i, number
     cdef const Block *k
-    for i in range(last - first):
-        number = last - 1 - i if b.step & 1 else first + i
+    for i in range(count):
+        number = count - 1 - i if b.step & 1 else i
+        number += part.first if number < ours else part.rest - ours
         if update:
             k = &net.blocks[number]
             update_block(net, step, k, at(net, net.grads, k.weight), at(net, net.grads, k.bias),
                          0, 0)
         else:
             gradient_block(s, b, step, thread, number)
-            prefetch_rows(s, b.index + 1, thread, team, i, last - first)
+            if s.by_units:
+                prefetch_rows(s, b.index + 1, 0, 1, i, count)
+            else:
+                prefetch_rows(s, b.index + 1, thread, team, i, count)
 
 
 cdef void bound_phase(const Network *net, const optimizer_step *step, int thread,
@@ -427,6 +529,10 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
     cdef double norm
     for i in range(first, last):
         b = the_batch(s, i)
+        if s.by_units:
+            units_phase(s, &b, thread, team)
+            if team > 1:
+                fastnn_wait(&s.barrier, thread, team)
         rows_phase(s, &b, thread, team)
         if s.mode == OUTPUTS:
             continue
@@ -460,6 +566,7 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
 
 
 cdef void run_steps(Steps *s, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
+    s.by_units = s.mode != OUTPUTS and takes_units(s.net, s.threads)
     if s.threads == 1:
         take_steps(s, first, last, 0, 1)
     else:

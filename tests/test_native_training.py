@@ -203,6 +203,35 @@ def test_noise_between_layers(activation, dtype):
     assert_close(*nets, 6)
 
 
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [784, 100, 100, 10],
+        [784, Dense(100, l2=1e-3), 10],  # the penalty is summed over blocks
+        [130, Dropout(0.2), Dense(300, "gelu"), Dropout(0.3), 5],
+        [33, GaussianNoise(0.1), Dense(700, "tanh", max_norm=1.0), 3],
+        [300, 65],  # as one layer alone
+        [5000, 33],  # fewer panels than threads
+    ],
+    ids=str,
+)
+def test_a_large_first_layer_with_any_number_of_threads(layers, dtype):
+    """Threads share its units instead of the rows; whole panels of them or parts."""
+
+    def arrays(n_threads):
+        fastnn.set_num_threads(n_threads)
+        net = Network(layers, optimizer=Adam(0.01), dtype=dtype, seed=0)
+        X, y = problem(net, 130)
+        net.fit(X, y, epochs=2, batch_size=61)  # the last batch is short
+        return [array for pair in (*net.weights, *net.gradients(X, y)[1]) for array in pair]
+
+    expected = arrays(1)
+    for n_threads in (2, 3, 5):
+        for array, other in zip(arrays(n_threads), expected, strict=True):
+            np.testing.assert_array_equal(array, other)
+
+
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_max_norm(clip_norm, dtype):
     layers = [9, Dense(70, "tanh", max_norm=0.8), Dense(33, "tanh"), Dense(6, max_norm=0.25)]
