@@ -23,6 +23,8 @@
 #define VECTOR_ANY_f64(mask) VECTOR_ANY_f32(mask)
 /* Half vectors for the last columns of a matrix: they take half the time on some processors. */
 #define HALF_TILES 1
+#define VECTOR_WIDENED_f32(x) ((vec)_mm512_insertf32x8(_mm512_setzero_ps(), (__m256)(x), 0))
+#define VECTOR_WIDENED_f64(x) ((vec)_mm512_insertf64x4(_mm512_setzero_pd(), (__m256d)(x), 0))
 
 #include "both.h"
 

@@ -25,9 +25,13 @@ typedef REAL NAME(hvec) __attribute__((vector_size(VECTOR_BYTES / 2), may_alias)
 #define LOAD_HALF(p) (*(const hvec *)(p))
 INLINE vec NAME(widened)(hvec x)
 {
+#ifdef HALF_TILES
+    return NAME(VECTOR_WIDENED)(x);
+#else
     vec v = {0};
     __builtin_memcpy(&v, &x, sizeof x);
     return v;
+#endif
 }
 
 #define LOAD(p) (*(const vec *)(p))
