@@ -300,7 +300,8 @@ def _labels(argument: str, array: Array, classes: int) -> Array:
                 f"{argument} must be class numbers from 0 to {classes - 1}, one for each of the"
                 f" network's {classes} outputs; got {low if low < 0 else high}"
             )
-    return np.ascontiguousarray(array, np.int32)
+    # A copy: what somebody writes into the caller's array later would not be checked.
+    return np.array(array, np.int32, order="C")
 
 
 def sample_weights(argument: str, value: object, X: Array, rows_of: str = "X") -> Array | None:
