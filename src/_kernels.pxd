@@ -99,11 +99,16 @@ cdef extern from "kernels.h" nogil:
 cdef extern from "runtime.h" nogil:
     ctypedef struct fastnn_barrier:
         pass
-    void fastnn_leave_word(fastnn_barrier *b, int thread)
-    void fastnn_join(fastnn_barrier *b, int thread, int team)
+    void fastnn_call_team(fastnn_barrier *b)
+    uint64_t fastnn_join(fastnn_barrier *b, int thread, int team)
+    void fastnn_set_float_mode(uint64_t mode)
     void fastnn_wait(fastnn_barrier *b, int thread, int team)
     double fastnn_seconds()
     int fastnn_team_size()
+    int fastnn_possible_team(int team)
+    void fastnn_tell(int *place, int value)
+    int fastnn_told(const int *place)
+    int fastnn_forked
     void fastnn_watch_forks()
     bint fastnn_must_be_serial()
     int fastnn_max_threads()

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-# cython: initializedcheck=False, embedsignature=True
+# cython: initializedcheck=False, embedsignature=True, freethreading_compatible=True
 """The compiled core: networks in panels, trained and run without the GIL.
 
 `network.pxi` describes a network and its memory, `step.pxi` is one training
@@ -16,12 +16,22 @@ from cpython.buffer cimport (
     PyBUF_C_CONTIGUOUS, PyBUF_FORMAT, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer,
 )
 from cpython.exc cimport PyErr_CheckSignals
+from cpython.pystate cimport PyThreadState
+from cython cimport critical_section
 from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport pow, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
 from _kernels cimport *
+
+
+# Without Cython's own handling of the GIL, which is let go in one function and taken in another, and
+# of the error, which stays set for the thread until it has the GIL again.
+cdef extern from "Python.h" nogil:
+    PyThreadState *PyEval_SaveThread() noexcept
+    void PyEval_RestoreThread(PyThreadState *state) noexcept
+    int check_signals "PyErr_CheckSignals"() noexcept
 
 include "threads.pxi"
 include "network.pxi"

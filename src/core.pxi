@@ -117,9 +117,10 @@ cdef class Core:
     cdef ptrdiff_t n_in, n_out
     cdef object dtype
     cdef str format
-    cdef bint training
     cdef bint has_average
+    cdef bint training           # who uses the network, and the buffers: under the object's lock
     cdef int predicting
+    cdef int forks               # when that was written down
     cdef int slots
     cdef char *buffers           # of predict, when no other call has them
     cdef ptrdiff_t buffers_size
@@ -255,7 +256,7 @@ cdef class Core:
         try:
             return self._read(self.net.params)
         finally:
-            self.predicting -= 1
+            self._end_predicting()
 
     def has_weights(self, pairs):
         """Whether the weights are those of contiguous `pairs`, bit by bit."""
@@ -265,16 +266,20 @@ cdef class Core:
         cdef _Buffer W, b
         if len(pairs) != net.n_layers:
             return False
-        for i in range(net.n_layers):
-            layer = &net.layers[i]
-            W = _Buffer.of(pairs[i][0], "W", self.format)
-            b = _Buffer.of(pairs[i][1], "b", self.format)
-            if W.size() != layer.n_in * layer.n_out or b.size() != layer.n_out:
-                return False
-            if (not self._same(layer.weight, <const char *>W.data, layer.n_in, layer.n_out)
-                    or not self._same(layer.bias, <const char *>b.data, 1, layer.n_out)):
-                return False
-        return True
+        self._begin_predicting()
+        try:
+            for i in range(net.n_layers):
+                layer = &net.layers[i]
+                W = _Buffer.of(pairs[i][0], "W", self.format)
+                b = _Buffer.of(pairs[i][1], "b", self.format)
+                if W.size() != layer.n_in * layer.n_out or b.size() != layer.n_out:
+                    return False
+                if (not self._same(layer.weight, <const char *>W.data, layer.n_in, layer.n_out)
+                        or not self._same(layer.bias, <const char *>b.data, 1, layer.n_out)):
+                    return False
+            return True
+        finally:
+            self._end_predicting()
 
     cdef bint _same(self, ptrdiff_t offset, const char *rows, ptrdiff_t n, ptrdiff_t cols):
         cdef Network *net = &self.net
@@ -294,7 +299,7 @@ cdef class Core:
             if self.net.transposed != NULL:
                 refresh_transposed(&self.net)
         finally:
-            self.training = False
+            self._end_training()
 
     def state(self):
         """The optimizer's state arrays in use, each like `weights`."""
@@ -302,20 +307,20 @@ cdef class Core:
         try:
             return [self._read(self.net.state[i]) for i in range(self.slots)]
         finally:
-            self.predicting -= 1
+            self._end_predicting()
 
     def set_state(self, int64_t step, slots):
         self._begin_training()
         try:
-            self.step = step
             self._need_slots(len(slots))
             for i in range(len(slots)):
                 self._write(self.net.state[i], slots[i])
+            self.step = step
             if not slots:
                 for i in range(self.slots):
                     memset(self.net.state[i], 0, self.net.n_params * self.net.K.itemsize)
         finally:
-            self.training = False
+            self._end_training()
 
     cdef int _need_slots(self, int slots) except -1:
         while self.slots < slots:
@@ -339,7 +344,7 @@ cdef class Core:
         try:
             return self._read(self.net.average) if self.has_average else None
         finally:
-            self.predicting -= 1
+            self._end_predicting()
 
     def set_average(self, pairs):
         """Take over a copy of an average of the weights; of None, that there is none."""
@@ -350,21 +355,46 @@ cdef class Core:
                 self._need_average()
                 self._write(self.net.average, pairs)
         finally:
-            self.training = False
+            self._end_training()
 
     # -- who uses the network at the moment
 
     cdef int _begin_training(self) except -1:
-        if self.training or self.predicting:
+        cdef bint free
+        with critical_section(self):
+            self._forget_lost_threads()
+            free = not self.training and self.predicting == 0
+            if free:
+                self.training = True
+        if not free:
             raise RuntimeError("the network is in use by another thread")
-        self.training = True
         return 0
 
     cdef int _begin_predicting(self) except -1:
-        if self.training:
+        cdef bint free
+        with critical_section(self):
+            self._forget_lost_threads()
+            free = not self.training
+            if free:
+                self.predicting += 1
+        if not free:
             raise RuntimeError("the network is being trained by another thread")
-        self.predicting += 1
         return 0
+
+    cdef void _end_training(self) noexcept:
+        with critical_section(self):
+            self.training = False
+
+    cdef void _end_predicting(self) noexcept:
+        with critical_section(self):
+            self.predicting = max(0, self.predicting - 1)
+
+    cdef void _forget_lost_threads(self) noexcept:
+        """A forked child has none of its parent's threads.  Those that predicted left nothing behind;
+        one that trained, weights of which some are new, and it stays in charge of them."""
+        if self.forks != fastnn_forked:
+            self.forks = fastnn_forked
+            self.predicting = 0
 
     # -- forward
 
@@ -402,7 +432,11 @@ cdef class Core:
                 f.out = <char *>y.buf
                 f.check = True
                 f.row_loss = NULL
-                self._forward(&f)
+                self._begin_predicting()
+                try:
+                    self._forward(&f)
+                finally:
+                    self._end_predicting()
             finally:
                 PyBuffer_Release(&y)
         finally:
@@ -434,18 +468,22 @@ cdef class Core:
         f.labels = data.labels()
         f.dense = data.dense()
         f.row_loss = <double *>memory.take(f.n, sizeof(double))
-        self._forward(&f)
+        self._begin_predicting()
+        try:
+            self._forward(&f)
+            if net.penalized:
+                for j in range(net.n_blocks):
+                    k = &net.blocks[j]
+                    penalty += net.K.penalty(k.layer.l1, k.layer.l2, NULL,
+                                             at(net, net.params, k.weight), k.rows, k.cols)
+        finally:
+            self._end_predicting()
         for r in range(f.n):
             w = item(data.weight.data, r, net.K.itemsize) if data.weight.data else 1
             total += w * f.row_loss[r]
             weight_sum += w
         for i in range(f.threads):
             hits += f.hits[i]
-        if net.penalized:
-            for j in range(net.n_blocks):
-                k = &net.blocks[j]
-                penalty += net.K.penalty(k.layer.l1, k.layer.l2, NULL,
-                                         at(net, net.params, k.weight), k.rows, k.cols)
         scale = 1 / weight_sum if weight_sum > 0 else 0.0
         return (total * net.loss_scale * scale
                 + penalty * (scale if net.mean_penalty else 1.0)), hits
@@ -454,32 +492,37 @@ cdef class Core:
         """Runs f, whose data are set, with memory of its own or the network's."""
         cdef Network *net = &self.net
         cdef ptrdiff_t size, capacity
+        cdef double flop = net.flop * f.n
         f.net = net
         f.bad = False
-        f.threads = _team(net.flop * f.n, net.flop * f.n)
+        f.watch.careful = False
+        f.watch.stop = 0
+        f.threads = _team(flop, flop)
         f.buffer_bytes = forward_buffer_bytes(net, min(block_rows(net), max(f.n, 1)))
         size = 2 * f.threads * f.buffer_bytes
-        self._begin_predicting()
-        f.buffers = self.buffers
-        capacity = self.buffers_size
-        self.buffers = NULL  # so that another thread makes its own
-        self.buffers_size = 0
+        with critical_section(self):
+            f.buffers = self.buffers
+            capacity = self.buffers_size
+            self.buffers = NULL  # so that another thread makes its own
+            self.buffers_size = 0
         if capacity < size:
             fastnn_free(f.buffers)
             capacity = size
             f.buffers = <char *>fastnn_alloc(size, 1)
             if f.buffers == NULL:
-                self.predicting -= 1
                 raise MemoryError(f"could not allocate {size} bytes")
-        if net.flop * f.n < 20e3:
-            forward(f)
-        else:
-            with nogil:
+        try:
+            if flop < 20e3:
                 forward(f)
-        fastnn_free(self.buffers)
-        self.buffers = f.buffers
-        self.buffers_size = capacity
-        self.predicting -= 1
+            else:
+                begin_watch(&f.watch, is_long(flop, f.n))
+                forward(f)
+                end_watch(&f.watch)
+        finally:
+            with critical_section(self):
+                fastnn_free(self.buffers)
+                self.buffers = f.buffers
+                self.buffers_size = capacity
         return 0
 
     # -- training
@@ -495,7 +538,7 @@ cdef class Core:
         if net.n_transposed and net.transposed == NULL:
             net.transposed = <char *>self.memory.take(net.n_transposed, K.itemsize)
             refresh_transposed(net)
-        if (mode == TRAIN_CLIPPED or mode == GRADIENTS) and net.grads == NULL:
+        if (mode == TRAIN_CLIPPED or mode == GRADIENTS or s.later) and net.grads == NULL:
             net.grads = <char *>self.memory.take(net.n_params, K.itemsize)
         s.threads = threads
         if (self.workspace is not None and s.capacity >= rows and s.scratches >= threads
@@ -543,6 +586,12 @@ cdef class Core:
         s.n = data.rows
         return 0
 
+    cdef int _run_one(self, double flop) except -1:
+        cdef Steps *s = &self.steps
+        begin_watch(&s.watch, is_long(flop, s.n))
+        run_steps(s, 0, 1)
+        return end_watch(&s.watch)
+
     def train(self, X, target, weight, order, ptrdiff_t batch_size, optimizer, rates, losses, hits,
               tick, shares=None):
         """One optimizer step for each batch of `batch_size` of the rows that `order` lists, or all.
@@ -562,6 +611,7 @@ cdef class Core:
         cdef ptrdiff_t steps = (n + batch_size - 1) // batch_size, done = 0
         cdef double flop = 3 * self.net.flop * min(batch_size, n)
         cdef int team = _team(flop, flop * steps)
+        cdef bint careful = is_long(flop, min(batch_size, n))
         cdef Run run
         cdef _Buffer momentums
         code, slots, (decay1, decay2, epsilon, weight_decay, last), clip_norm, clip_value = optimizer
@@ -572,6 +622,7 @@ cdef class Core:
         try:
             self._need_slots(slots)
             s.mode = TRAIN_CLIPPED if clip_norm is not None else TRAIN
+            s.later = s.mode == TRAIN and flop > FLOP_OF_LATER_UPDATE
             self._need_workspace(min(batch_size, n), team, s.mode, data.dense() != NULL)
             self._set_data(data)
             s.order = <const int32_t *>rows.data
@@ -601,11 +652,12 @@ cdef class Core:
                 s.momentums = <const double *>momentums.data
                 list_momentums(s, <double *>momentums.data, steps)
             while done < steps:
-                run = next_run(&self.pace, flop, team)
+                run = next_run(&self.pace, flop, team, careful)
                 run.steps = min(run.steps, steps - done)
                 s.threads = run.threads
-                with nogil:
-                    run_steps(s, done, done + run.steps)
+                begin_watch(&s.watch, careful)
+                run_steps(s, done, done + run.steps)
+                end_watch(&s.watch)
                 keep_pace(&self.pace, &run, s.ended - s.began)
                 done += run.steps
                 self.step = s.step + done
@@ -613,7 +665,7 @@ cdef class Core:
                 if tick is not None:
                     tick(done)
         finally:
-            self.training = False
+            self._end_training()
 
     def outputs(self, X, int64_t step):
         """Outputs for the rows of X in training, with the dropout masks of step `step`."""
@@ -624,17 +676,17 @@ cdef class Core:
         self._begin_training()
         try:
             s.mode = OUTPUTS
+            s.later = False
             flop = self.net.flop * data.rows
             self._need_workspace(data.rows, _team(flop, flop), s.mode, True)
             self._set_data(data)
             s.order = NULL
             s.batch = data.rows
             s.step = step
-            with nogil:
-                run_steps(s, 0, 1)
+            self._run_one(flop)
             return out
         finally:
-            self.training = False
+            self._end_training()
 
     def gradients(self, X, target, weight, int64_t step):
         """Mean loss and the gradients, [(dW, db), ...], with the dropout masks of step `step`."""
@@ -645,6 +697,7 @@ cdef class Core:
         self._begin_training()
         try:
             s.mode = GRADIENTS
+            s.later = False
             flop = 3 * self.net.flop * data.rows
             self._need_workspace(data.rows, _team(flop, flop), s.mode, data.dense() != NULL)
             self._set_data(data)
@@ -656,11 +709,10 @@ cdef class Core:
             s.losses = &loss
             s.hits = &hits
             s.optimizer.kind = SGD
-            with nogil:
-                run_steps(s, 0, 1)
+            self._run_one(flop)
             return loss, self._read(self.net.grads)
         finally:
-            self.training = False
+            self._end_training()
 
 
 def all_finite(array):

@@ -27,7 +27,8 @@ cdef struct Forward:
     char *buffers          # two per thread
     ptrdiff_t buffer_bytes
     int threads
-    bint bad               # there was NaN or infinity
+    int bad                # told to the team: there was NaN or infinity
+    Watch watch
     int64_t hits[MAX_THREADS]
     fastnn_barrier barrier
 
@@ -44,7 +45,7 @@ cdef bint pack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x) noe
     if f.check:
         for r in range(rows):
             if not K.all_finite(X + r * f.X_stride * K.itemsize, n_in):
-                f.bad = True
+                fastnn_tell(&f.bad, True)
                 return False
     K.pack(x, rows * K.nr, X, f.X_stride, NULL, rows, n_in)
     return True
@@ -103,11 +104,13 @@ cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
     cdef char *x = f.buffers + 2 * thread * f.buffer_bytes
     f.hits[thread] = 0
     blocks = (last - first + rows - 1) // rows
-    while blocks > 0 and not f.bad:
+    while blocks > 0 and not fastnn_told(&f.bad) and not fastnn_told(&f.watch.stop):
         take = (last - first + blocks - 1) // blocks
         forward_rows(f, first, take, x, x + f.buffer_bytes, &f.hits[thread])
         first += take
         blocks -= 1
+        if thread == 0:
+            look(&f.watch, True)
 
 
 cdef inline bint takes_panels(const Forward *f) noexcept nogil:
@@ -126,7 +129,7 @@ cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
     if thread == 0:
         pack_checked(f, 0, f.n, x)
     fastnn_wait(&f.barrier, thread, team)
-    if f.bad:
+    if fastnn_told(&f.bad):
         return
     for i in range(net.n_layers):
         layer = &net.layers[i]
@@ -142,15 +145,22 @@ cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
         net.K.unpack(f.out, layer.n_out, x, f.n * net.K.nr, f.n, layer.n_out)
 
 
+cdef void forward_in_team(Forward *f, int thread, int team) noexcept nogil:
+    cdef uint64_t mode = fastnn_join(&f.barrier, thread, team)
+    if takes_panels(f):
+        panels_share(f, thread, team)
+    else:
+        forward_share(f, thread, team)
+    fastnn_set_float_mode(mode)
+
+
 cdef void forward(Forward *f) noexcept nogil:
+    if f.threads > 1:
+        f.threads = fastnn_possible_team(f.threads)
     if f.threads == 1:
         forward_share(f, 0, 1)
         return
     memset(&f.barrier, 0, sizeof(fastnn_barrier))
-    fastnn_leave_word(&f.barrier, 0)
+    fastnn_call_team(&f.barrier)
     with parallel(num_threads=f.threads):
-        fastnn_join(&f.barrier, threadid(), fastnn_team_size())
-        if takes_panels(f):
-            panels_share(f, threadid(), fastnn_team_size())
-        else:
-            forward_share(f, threadid(), fastnn_team_size())
+        forward_in_team(f, threadid(), fastnn_team_size())

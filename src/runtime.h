@@ -12,6 +12,9 @@
 #ifdef _OPENMP
 #include <omp.h>
 #endif
+#if defined(__SSE__) || defined(_M_X64)
+#include <xmmintrin.h>
+#endif
 #if defined(_WIN32)
 #include <malloc.h>
 #elif !defined(__EMSCRIPTEN__)
@@ -42,6 +45,7 @@ typedef struct {
     int arrived;
     int sleepers;
     unsigned turn;                     /* may wrap */
+    uint64_t float_mode;               /* of the caller */
     int processor[FASTNN_MAX_THREADS]; /* of each thread, plus one; 0 while it is not known */
 } fastnn_barrier;
 
@@ -79,11 +83,46 @@ static inline void fastnn_spread_out(fastnn_barrier *b, int thread, int team)
 static inline void fastnn_leave_word(fastnn_barrier *b, int thread) { (void)b, (void)thread; }
 #endif
 
-/* At the start of a region, before which the first thread left word: it lets those run that were
- * woken on its processor, and they move away. */
-static inline void fastnn_join(fastnn_barrier *b, int thread, int team)
+/* How this thread rounds, and what it makes of denormal numbers. */
+static inline uint64_t fastnn_float_mode(void)
 {
+#if defined(__SSE__) || defined(_M_X64)
+    return _mm_getcsr() & ~0x3fu; /* without the flags of what has happened */
+#elif defined(__aarch64__)
+    uint64_t mode;
+    __asm__ volatile("mrs %0, fpcr" : "=r"(mode));
+    return mode;
+#else
+    return 0;
+#endif
+}
+
+static inline void fastnn_set_float_mode(uint64_t mode)
+{
+#if defined(__SSE__) || defined(_M_X64)
+    _mm_setcsr((unsigned)mode);
+#elif defined(__aarch64__)
+    __asm__ volatile("msr fpcr, %0" : : "r"(mode));
+#else
+    (void)mode;
+#endif
+}
+
+/* Before a region, by the thread that calls for it. */
+static inline void fastnn_call_team(fastnn_barrier *b)
+{
+    b->float_mode = fastnn_float_mode();
+    fastnn_leave_word(b, 0);
+}
+
+/* At the start of a region.  Threads that were woken on the processor of the first move away, and it
+ * lets them run.  All compute as the first does, so that no bit depends on who computes it; returns
+ * the mode to leave with. */
+static inline uint64_t fastnn_join(fastnn_barrier *b, int thread, int team)
+{
+    const uint64_t mode = fastnn_float_mode();
     if (thread > 0) {
+        fastnn_set_float_mode(b->float_mode);
         __atomic_store_n(&b->processor[thread], 0, __ATOMIC_RELAXED);
         fastnn_spread_out(b, thread, team);
         fastnn_leave_word(b, thread);
@@ -92,6 +131,7 @@ static inline void fastnn_join(fastnn_barrier *b, int thread, int team)
     if (thread == 0)
         sched_yield();
 #endif
+    return mode;
 }
 
 #if defined(__linux__) && defined(__GNUC__)
@@ -165,11 +205,11 @@ static inline int fastnn_team_size(void)
 }
 
 /* GNU's OpenMP hangs when a forked child uses the threads that its parent had,
- * so a child stays on one thread. */
+ * so a child stays on one thread.  Counts the forks from the first process on. */
 static int fastnn_forked = 0;
 
 #if !defined(_WIN32) && !defined(__EMSCRIPTEN__)
-static void fastnn_after_fork(void) { fastnn_forked = 1; }
+static void fastnn_after_fork(void) { fastnn_forked++; }
 static inline void fastnn_watch_forks(void) { pthread_atfork(NULL, NULL, fastnn_after_fork); }
 #else
 static inline void fastnn_watch_forks(void) {}
@@ -194,6 +234,45 @@ static inline int fastnn_max_threads(void)
     return 1;
 #endif
 }
+
+/* How many of the `team` threads of a region that now begins there will be, with the caller.  GNU's OpenMP ends the process
+ * where the system refuses it a thread.  So threads that the caller's last team did not have are made
+ * by hand first, all at once: what these were given is there for those of the team. */
+#if defined(_OPENMP) && !defined(_WIN32)
+static void *fastnn_pass(void *gate)
+{
+    pthread_mutex_lock((pthread_mutex_t *)gate);
+    pthread_mutex_unlock((pthread_mutex_t *)gate);
+    return NULL;
+}
+
+static int fastnn_possible_team(int team)
+{
+    static _Thread_local int had = 1;
+    if (team > had) {
+        pthread_t made[FASTNN_MAX_THREADS];
+        pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+        int n = 0;
+        pthread_mutex_lock(&gate);
+        while (n < team - had && pthread_create(&made[n], NULL, fastnn_pass, &gate) == 0)
+            n++;
+        pthread_mutex_unlock(&gate);
+        for (int i = 0; i < n; i++)
+            pthread_join(made[i], NULL);
+        team = had + n;
+    }
+    return had = team;
+}
+#else
+static inline int fastnn_possible_team(int team) { return team; }
+#endif
+
+/* A number that threads tell each other without a lock. */
+static inline void fastnn_tell(int *place, int value)
+{
+    __atomic_store_n(place, value, __ATOMIC_RELAXED);
+}
+static inline int fastnn_told(const int *place) { return __atomic_load_n(place, __ATOMIC_RELAXED); }
 
 static inline int fastnn_openmp_version(void)
 {

@@ -25,11 +25,23 @@ cdef enum Mode:
     OUTPUTS            # leave the outputs in the place of the target
 
 
+# Where a team stops when a signal's handler raises.  The second time may be before all threads have
+# seen that it was not the first.
+cdef enum:
+    STOP_IN_ROWS = 1
+    STOP_IN_BLOCKS = 2
+
+# From here on a step's update waits for all gradients, since it cannot be given up half-way.
+cdef double FLOP_OF_LATER_UPDATE = 60e9
+
+
 cdef struct Steps:
     # a run of steps and its workspace
     Network *net
     Mode mode
+    bint later             # TRAIN: update once all gradients are there, so that it is short
     int threads
+    Watch watch
     # the data
     const char *X
     ptrdiff_t X_stride
@@ -220,13 +232,13 @@ cdef Place place_of(const Network *net, ptrdiff_t block, ptrdiff_t rows) noexcep
     return place
 
 
-cdef void units_phase(const Steps *s, const Batch *b, int thread, int team) noexcept nogil:
+cdef void units_phase(Steps *s, const Batch *b, int thread, int team) noexcept nogil:
     cdef Part part = part_of(s, thread, team)
     cdef Place begin = place_of(s.net, part.first, b.rows)
     cdef Place end = place_of(s.net, part.last, b.rows)
     cdef ptrdiff_t inner = begin.panel + begin.abreast
     cdef ptrdiff_t first = 0, last, rows = block_rows(s.net), chunks = (b.rows + rows - 1) // rows
-    while chunks > 0:
+    while chunks > 0 and not fastnn_told(&s.watch.stop):
         last = first + (b.rows - first + chunks - 1) // chunks
         take_inputs(s, b, thread, first, last - first)
         if begin.panel == end.panel:
@@ -237,6 +249,8 @@ cdef void units_phase(const Steps *s, const Batch *b, int thread, int team) noex
             take_sums(s, 0, thread, first, min(last, end.rows), end.panel, end.panel + end.abreast)
         first = last
         chunks -= 1
+        if thread == 0:
+            look(&s.watch, STOP_IN_ROWS)
 
 
 cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first,
@@ -312,11 +326,13 @@ cdef void rows_phase(Steps *s, const Batch *b, int thread, int team) noexcept no
     cdef ptrdiff_t first = b.rows * thread // team, last = b.rows * (thread + 1) // team
     cdef ptrdiff_t rows = block_rows(s.net), blocks = (last - first + rows - 1) // rows, take
     s.thread_hits[thread] = 0
-    while blocks > 0:
+    while blocks > 0 and not fastnn_told(&s.watch.stop):
         take = (last - first + blocks - 1) // blocks
         s.thread_hits[thread] += rows_there_and_back(s, b, first, take)
         first += take
         blocks -= 1
+        if thread == 0:
+            look(&s.watch, STOP_IN_ROWS)
 
 
 cdef inline void update_part(const Network *net, const optimizer_step *step, double l1, double l2,
@@ -354,6 +370,10 @@ cdef inline void prefetch_part(const Network *net, const optimizer_step *step,
         net.K.prefetch_panel(at(net, net.state[i], k.weight), k.rows, k.cols)
 
 
+cdef inline bint updates_at_once(const Steps *s) noexcept nogil:
+    return s.mode == TRAIN and not s.later
+
+
 cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, int thread,
                          ptrdiff_t number) noexcept nogil:
     cdef Network *net = s.net
@@ -368,7 +388,7 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
     cdef char *g
     cdef char *bias_g
     cdef bint clip = s.clip_value > 0 and s.mode != GRADIENTS
-    if s.mode == TRAIN:
+    if updates_at_once(s):
         g = s.scratch + thread * (K.nr + 1) * K.nr * K.itemsize
         bias_g = g + K.nr * K.nr * K.itemsize
         prefetch_part(net, step, k)
@@ -386,7 +406,7 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
         K.clip(g, s.clip_value, k.rows, k.cols)
         if k.p == 0 and layer.use_bias:
             K.clip(bias_g, s.clip_value, 1, k.cols)
-    if s.mode == TRAIN:
+    if updates_at_once(s):
         update_block(net, step, k, g, bias_g, 0 if clip else l1, 0 if clip else l2)
     elif s.mode == TRAIN_CLIPPED:
         s.block_value[number] = K.sum_of_squares(g, k.rows, k.cols)
@@ -403,19 +423,25 @@ cdef void blocks_phase(Steps *s, const Batch *b, const optimizer_step *step, int
     cdef ptrdiff_t ours = part.last - part.first, count = ours + part.rest_last - part.rest
     cdef ptrdiff_t i, number
     cdef const Block *k
+    # the penalties' gradients are in net.grads already where those had to be clipped
+    cdef double penalty_scale = b.penalty_scale if s.mode == TRAIN and s.clip_value == 0 else 0
     for i in range(count):
         number = count - 1 - i if b.step & 1 else i
         number += part.first if number < ours else part.rest - ours
         if update:
             k = &net.blocks[number]
             update_block(net, step, k, at(net, net.grads, k.weight), at(net, net.grads, k.bias),
-                         0, 0)
+                         k.layer.l1 * penalty_scale, k.layer.l2 * penalty_scale)
         else:
             gradient_block(s, b, step, thread, number)
             if s.by_units:
                 prefetch_rows(s, b.index + 1, 0, 1, i, count)
             else:
                 prefetch_rows(s, b.index + 1, thread, team, i, count)
+            if thread == 0 and not updates_at_once(s):
+                look(&s.watch, STOP_IN_BLOCKS)
+            if fastnn_told(&s.watch.stop) and not updates_at_once(s):
+                break
 
 
 cdef void bound_phase(const Network *net, const optimizer_step *step, int thread,
@@ -539,11 +565,15 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
         step = the_step(s, i)
         if team > 1:
             fastnn_wait(&s.barrier, thread, team)
+        if fastnn_told(&s.watch.stop) == STOP_IN_ROWS:
+            return
         if thread == 0:
             finish_loss(s, &b, team)
         blocks_phase(s, &b, &step, thread, team, False)
         if team > 1:
             fastnn_wait(&s.barrier, thread, team)
+        if fastnn_told(&s.watch.stop):
+            return
         if thread == 0 and s.net.penalized:
             add_penalty(s, &b)
         if s.mode == TRAIN_CLIPPED:
@@ -552,6 +582,7 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
                 norm += s.block_value[k]
             norm = sqrt(norm)
             step.grad_scale = min(1.0, s.clip_norm / (norm + 1e-6))
+        if s.mode == TRAIN_CLIPPED or (s.mode == TRAIN and s.later):
             blocks_phase(s, &b, &step, thread, team, True)
             if team > 1:
                 fastnn_wait(&s.barrier, thread, team)
@@ -565,12 +596,21 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
         s.ended = fastnn_seconds()
 
 
+cdef void take_steps_in_team(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
+                             int team) noexcept nogil:
+    cdef uint64_t mode = fastnn_join(&s.barrier, thread, team)
+    take_steps(s, first, last, thread, team)
+    fastnn_set_float_mode(mode)
+
+
 cdef void run_steps(Steps *s, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
-    s.by_units = s.mode != OUTPUTS and takes_units(s.net, s.threads)
+    if s.threads > 1:
+        s.threads = fastnn_possible_team(s.threads)
+    s.by_units = (s.mode != OUTPUTS and takes_units(s.net, s.threads)
+                  and s.threads <= s.n_inputs)  # it was sized for the threads that were asked for
     if s.threads == 1:
         take_steps(s, first, last, 0, 1)
     else:
-        fastnn_leave_word(&s.barrier, 0)
+        fastnn_call_team(&s.barrier)
         with parallel(num_threads=s.threads):
-            fastnn_join(&s.barrier, threadid(), fastnn_team_size())
-            take_steps(s, first, last, threadid(), fastnn_team_size())
+            take_steps_in_team(s, first, last, threadid(), fastnn_team_size())

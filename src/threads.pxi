@@ -3,7 +3,7 @@
 cdef enum:
     MAX_THREADS = 256
 
-cdef int _wanted_threads = 0  # what the user asked for; 0: the default
+cdef int _wanted_threads = 0  # what the user asked for, told between threads; 0: the default
 cdef int _default_threads = 1
 cdef int _isa = 0
 
@@ -66,8 +66,7 @@ def isa():
 
 def set_num_threads(n):
     """Most threads that a call uses; None or 0 for the default."""
-    global _wanted_threads
-    _wanted_threads = n or 0
+    fastnn_tell(&_wanted_threads, n or 0)
 
 
 def get_num_threads():
@@ -76,11 +75,10 @@ def get_num_threads():
 
 
 cdef int _threads() noexcept nogil:
+    cdef int wanted = fastnn_told(&_wanted_threads)
     if fastnn_must_be_serial():
         return 1
-    if _wanted_threads > 0:
-        return _wanted_threads
-    return min(_default_threads, fastnn_max_threads())
+    return wanted if wanted > 0 else min(_default_threads, fastnn_max_threads())
 
 
 # One more thread pays from about this much arithmetic on: between two barriers, which take a
@@ -94,11 +92,55 @@ cdef int _team(double flop, double flop_of_call) noexcept nogil:
     return <int>max(1.0, min(pays, <double>min(_threads(), MAX_THREADS)))
 
 
+cdef double CHUNK_SECONDS = 0.05  # between looks at the signals and the progress
+
+# Of a call or a step that may last longer than that, on however slow a machine, the calling thread
+# looks at the signals on the way.
+cdef double LONG_FLOP = 1e9
+cdef double FLOP_OF_ROW = 1e3  # whatever the network
+
+
+cdef inline bint is_long(double flop, ptrdiff_t rows) noexcept nogil:
+    return flop + FLOP_OF_ROW * rows > LONG_FLOP
+
+
+cdef struct Watch:
+    bint careful            # look at all
+    double looked           # when last
+    PyThreadState *python   # of the calling thread, while it does without the GIL
+    int stop                # told to the team; not 0: a signal's handler raised, and all are to end
+
+
+cdef void begin_watch(Watch *watch, bint careful) noexcept:
+    """Let the GIL go."""
+    watch.careful = careful
+    watch.stop = 0
+    if careful:
+        watch.looked = fastnn_seconds()
+    watch.python = PyEval_SaveThread()
+
+
+cdef int end_watch(Watch *watch) except -1:
+    """Take the GIL again, and raise what a signal's handler raised."""
+    PyEval_RestoreThread(watch.python)
+    return -1 if watch.stop else 0
+
+
+cdef void look(Watch *watch, int stop) noexcept nogil:
+    """By the calling thread: have signals' handlers run now and then, and tell `stop` if one raises."""
+    if not watch.careful or watch.stop or fastnn_seconds() - watch.looked < CHUNK_SECONDS:
+        return
+    PyEval_RestoreThread(watch.python)
+    if check_signals() != 0:
+        fastnn_tell(&watch.stop, stop)
+    watch.python = PyEval_SaveThread()
+    watch.looked = fastnn_seconds()
+
+
 # Very short steps may take longer by several threads than by one, where the processors share no cache:
 # that is not to be known beforehand, and on a virtual machine changes as one looks.  The number of
 # threads changes no bit of the result, so a training begins by trying both, and later spends a
 # hundredth of its time on looking whether the other has become the faster.
-cdef double CHUNK_SECONDS = 0.05  # between looks at the signals and the progress
 cdef double TRIAL_SECONDS = 3e-3
 cdef double FLOP_OF_SHORT_STEP = 20e6
 
@@ -121,7 +163,7 @@ cdef inline int faster(const Pace *p) noexcept nogil:
     return 1 if p.alone > 0 and p.alone < 0.8 * p.together else p.team
 
 
-cdef Run next_run(Pace *p, double flop, int team) noexcept nogil:
+cdef Run next_run(Pace *p, double flop, int team, bint one_by_one) noexcept nogil:
     cdef Run run
     cdef double known, seconds = CHUNK_SECONDS
     if p.flop != flop or p.team != team:
@@ -140,7 +182,7 @@ cdef Run next_run(Pace *p, double flop, int team) noexcept nogil:
     known = p.alone if run.threads == 1 else p.together
     if known == 0:
         known = max(p.alone, p.together, flop / 50e9, 1e-6)
-    run.steps = max(2, <ptrdiff_t>(seconds / known))
+    run.steps = 1 if one_by_one else max(2, <ptrdiff_t>(seconds / known))
     return run
 
 
