@@ -1,13 +1,18 @@
 /* Into panels and out of them, dropout, and the check for NaN and infinity. */
 
+/* The next row is asked for while one is copied: it may be anywhere. */
 static void NAME(pack)(void *dst_, ptrdiff_t dst_stride, const void *src_, ptrdiff_t src_ld,
                        const int32_t *order, ptrdiff_t rows, ptrdiff_t cols)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
+        const ptrdiff_t after = r + 1 < rows ? r + 1 : r;
         const REAL *src = (const REAL *)src_ + (order ? order[r] : r) * src_ld;
+        const REAL *next = (const REAL *)src_ + (order ? order[after] : after) * src_ld;
         REAL *dst = (REAL *)dst_ + r * NR;
         ptrdiff_t left = cols;
-        for (; left >= NR; left -= NR, src += NR, dst += dst_stride) {
+        for (; left >= NR; left -= NR, src += NR, next += NR, dst += dst_stride) {
+            for (ptrdiff_t c = 0; c < NR; c += 64 / (ptrdiff_t)sizeof(REAL))
+                __builtin_prefetch(next + c, 0, 3);
             STORE(dst, *(const uvec *)src);
             STORE(dst + LANES, *(const uvec *)(src + LANES));
         }
