@@ -10,7 +10,7 @@ import difflib
 import math
 import operator
 import reprlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from numbers import Real
 from typing import Any, Literal
 
@@ -317,52 +317,6 @@ def sample_weights(argument: str, value: object, X: Array, rows_of: str = "X") -
     result = cast(argument, array, X.dtype)
     if result.size and result.min() < 0:
         raise ValueError(f"{argument} must be >= 0; got {result.min()}")
-    return result
-
-
-def class_weights(
-    given: object, target: npt.NDArray[Any], family: Family
-) -> npt.NDArray[np.float64]:
-    """Return what each row counts by its class, (rows,).
-
-    Parameters
-    ----------
-    given : "balanced" or mapping of int to float
-    target : ndarray
-        As `target` returns it.
-    family : {"regression", "categorical", "binary"}
-    """
-    if family == "regression" or (family == "binary" and target.shape[1] != 1):
-        raise ValueError(
-            "class_weight needs a loss that compares classes, and one class a row; weight the rows"
-            " by sample_weight instead"
-        )
-    if target.ndim == 1:
-        classes = target
-    elif family == "binary":
-        classes = (target[:, 0] >= 0.5).astype(np.int32)
-    else:
-        classes = target.argmax(axis=1)
-    counts = np.bincount(classes)
-    weights = np.ones(len(counts))
-    if isinstance(given, Mapping):
-        for key, value in given.items():
-            number = integer("class_weight: a class", key, 0)
-            if isinstance(value, bool) or not isinstance(value, Real):
-                raise TypeError(f"class_weight[{number}] must be a number; got {describe(value)}")
-            if not 0 <= float(value) < math.inf:
-                raise ValueError(f"class_weight[{number}] must be finite and >= 0; got {value!r}")
-            if number < len(weights):
-                weights[number] = float(value)
-    elif isinstance(given, str) and given == "balanced":
-        there = counts > 0
-        weights[there] = len(classes) / (there.sum() * counts[there])
-    else:
-        raise ValueError(
-            "class_weight must be 'balanced' or a mapping of class numbers to numbers;"
-            f" got {describe(given)}"
-        )
-    result: npt.NDArray[np.float64] = weights[classes]
     return result
 
 

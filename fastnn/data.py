@@ -216,6 +216,14 @@ class Batches(ABC):
     def __len__(self) -> int:
         """Return how many there are in an epoch."""
 
+    def targets(self) -> Iterator[Any]:
+        """Return the targets of all rows, in parts, as ``class_weight="balanced"`` counts them.
+
+        By default, they are those of the batches of the first epoch; override this where they can
+        be had without making batches.
+        """
+        return (y for _, y, _ in map(parts, self.epoch(0)))
+
 
 class ArrayBatches(Batches):
     """Batches of arrays' rows that are picked, converted and changed one batch at a time.
@@ -281,6 +289,9 @@ class ArrayBatches(Batches):
 
     def __len__(self) -> int:
         return -(-len(self._arrays[0]) // self._batch_size)
+
+    def targets(self) -> Iterator[Any]:
+        yield self._arrays[1]
 
     def epoch(self, number: int) -> Iterator[Batch]:
         rows = len(self._arrays[0])
@@ -371,6 +382,11 @@ class ArrowBatches(Batches):
     def __len__(self) -> int:
         return int(-(-self._rows // self._batch_size))
 
+    def targets(self) -> Iterator[Any]:
+        columns = [self._target] if isinstance(self._target, str) else list(self._target)
+        for part in self._parts:
+            yield self._targets(part.to_table(columns=columns))
+
     def epoch(self, number: int) -> Iterator[Batch]:
         rng = np.random.default_rng([self._seed, number])
         parts = rng.permutation(len(self._parts)) if self._shuffle else range(len(self._parts))
@@ -391,14 +407,15 @@ class ArrowBatches(Batches):
 
     def _arrays(self, table: Any) -> list[npt.NDArray[Any]]:
         """Return features, targets and weights of some rows."""
-        arrays = [_columns(table, self._features)]
-        if isinstance(self._target, str):
-            arrays.append(table[self._target].to_numpy())
-        else:
-            arrays.append(_columns(table, self._target))
+        arrays = [_columns(table, self._features), self._targets(table)]
         if self._sample_weight is not None:
             arrays.append(table[self._sample_weight].to_numpy())
         return arrays
+
+    def _targets(self, table: Any) -> npt.NDArray[Any]:
+        if isinstance(self._target, str):
+            return np.asarray(table[self._target].to_numpy())
+        return _columns(table, self._target)
 
 
 def _columns(table: Any, names: Sequence[str]) -> npt.NDArray[Any]:
@@ -447,6 +464,42 @@ def prefetch(calls: Iterable[Callable[[], _T]], workers: int = 1) -> Iterator[_T
             yield result
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def parts(batch: object) -> tuple[Any, Any, Any]:
+    """Return X, y and sample weights of a batch, None if there are none.
+
+    Raises
+    ------
+    ValueError
+        If it is no batch.
+    """
+    if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
+        raise ValueError(f"a batch must be (X, y) or (X, y, sample_weight); got {describe(batch)}")
+    X, y, weight = (*batch, None)[:3]
+    return X, y, weight
+
+
+def targets_of(source: Any, steps_per_epoch: int | None) -> Iterator[Any]:
+    """Return the targets of an epoch, before any is trained on.
+
+    Raises
+    ------
+    ValueError
+        If `source` can be gone through but once.
+    """
+    if isinstance(source, Batches):
+        yield from source.targets()
+        return
+    if isinstance(source, Iterator):
+        raise ValueError(
+            "class_weight must be a mapping where X is an iterator, whose classes cannot be counted"
+            " beforehand; got 'balanced'"
+        )
+    iterable = isinstance(source, Iterable)
+    batches = source if iterable else (source[i] for i in range(len(source)))
+    for batch in islice(batches, steps_per_epoch):
+        yield parts(batch)[1]
 
 
 def epochs_of(

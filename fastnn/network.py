@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, Self, cast
 import numpy as np
 import numpy.typing as npt
 
-from fastnn import _position, initializers, losses, optimizers
+from fastnn import _class_weight, _position, initializers, losses, optimizers
 from fastnn import averaging as averages
 from fastnn._architecture import as_given, check_memory, check_order, dense_specs, parse, table
+from fastnn._class_weight import ClassWeights
 from fastnn._position import Position
 from fastnn._types import Array
 from fastnn._validation import (
     LARGEST,
-    class_weights,
     describe,
     flag,
     float_dtype,
@@ -341,10 +341,12 @@ class Network:
         sample_weight : array_like of shape (rows,), optional
             What each row counts in the mean, >= 0; by default 1.
         class_weight : "balanced" or mapping of int to float, optional
-            What the rows of each class count besides, in training only, for losses that compare
-            classes; with one output the classes are 0 and 1. A class that is not in the mapping
-            counts 1. "balanced" gives all classes the same sum, and the rows the mean 1: a class
-            counts ``rows / (classes * its rows)``, as in scikit-learn.
+            What the rows of each class count besides, in training only, whatever the loss as long
+            as a row's target is one class: its number, or 1 in its column and 0 in all others. A
+            class that is not in the mapping counts 1. "balanced" gives all classes the same sum,
+            and the rows the mean 1: a class counts ``rows / (classes * its rows)``, as in
+            scikit-learn. Of batches it first counts the classes
+            (`fastnn.data.Batches.targets`), which those of an iterator cannot be.
         validation_data : tuple, optional
             ``(X, y)`` or ``(X, y, sample_weight)`` to evaluate after each epoch.
         validation_split : float, default 0.0
@@ -402,12 +404,12 @@ class Network:
         validation = None
         data: Data | Stream
         if y is None:
-            if sample_weight is not None or class_weight is not None or part:
+            if sample_weight is not None or part:
                 raise ValueError(
                     "batches must bring their own sample weights, and rows to validate by must be"
-                    " given apart; got sample_weight, class_weight or validation_split"
+                    " given apart; got sample_weight or validation_split"
                 )
-            data = self._stream(X, epochs, shuffle, steps_per_epoch)
+            data = self._stream(X, epochs, shuffle, steps_per_epoch, class_weight)
             batches = data.batches
         else:
             if steps_per_epoch is not None:
@@ -416,7 +418,8 @@ class Network:
             if part:
                 data, validation = _last_part(data, part)
             if class_weight is not None:
-                data = data.weighted(class_weights(class_weight, data.target, self._loss.kind))
+                parts = [self._given_target(data)]
+                data = data.weighted(self._class_weights(class_weight, parts).of(parts[0]))
             batch_size = min(batch_size, len(data))
             batches = -(-len(data) // batch_size)
         if validation_data is not None:
@@ -672,16 +675,37 @@ class Network:
         """Check and convert the rows to train on or to judge by."""
         rows = matrix(names[0], X, self._n_features, self._spec.dtype)
         some_rows(names[0], rows)
-        columns = self._n_outputs // self._outputs_a_target
-        wanted = target(names[1], y, rows, columns, self._loss.kind, names[0])
+        wanted = self._target(names[1], y, rows, names[0])
+        several = self._outputs_a_target > 1
         return Data(
             rows,
-            wanted if columns == self._n_outputs else wanted.repeat(self._outputs_a_target, axis=1),
+            wanted.repeat(self._outputs_a_target, axis=1) if several else wanted,
             sample_weights(names[2], sample_weight, rows, names[0]),
         )
 
+    def _target(self, name: str, y: npt.ArrayLike, rows: Array, rows_of: str) -> npt.NDArray[Any]:
+        columns = self._n_outputs // self._outputs_a_target
+        return target(name, y, rows, columns, self._loss.kind, rows_of)
+
+    def _given_target(self, data: Data) -> npt.NDArray[Any]:
+        """Return the targets as they were given, a column each."""
+        several = self._outputs_a_target > 1
+        return data.target[:, :: self._outputs_a_target] if several else data.target
+
+    def _class_weights(
+        self, class_weight: str | Mapping[int, float], targets: Iterable[npt.NDArray[Any]]
+    ) -> ClassWeights:
+        if isinstance(class_weight, str) and class_weight == "balanced":
+            return _class_weight.balanced(targets, self._loss.kind)
+        return _class_weight.given(class_weight, self._loss.kind)
+
     def _stream(
-        self, source: object, epochs: int, shuffle: bool, steps_per_epoch: int | None
+        self,
+        source: object,
+        epochs: int,
+        shuffle: bool,
+        steps_per_epoch: int | None,
+        class_weight: str | Mapping[int, float] | None,
     ) -> Stream:
         """Check and convert batches to train on, each when its turn is near."""
         from fastnn import data
@@ -699,16 +723,22 @@ class Network:
                 f" through {epochs} times; got None"
             )
 
+        names = ("X of a batch", "y of a batch", "sample_weight of a batch")
+        weights: ClassWeights | None = None
+
         def convert(batch: object) -> Data:
-            if not isinstance(batch, (tuple, list)) or len(batch) not in (2, 3):
-                raise ValueError(
-                    f"a batch must be (X, y) or (X, y, sample_weight); got {describe(batch)}"
-                )
-            names = ("X of a batch", "y of a batch", "sample_weight of a batch")
-            X, y, weight = (*batch, None)[:3]
-            return self._data(X, y, weight, names)
+            converted = self._data(*data.parts(batch), names)
+            if weights is not None:
+                converted = converted.weighted(weights.of(self._given_target(converted)))
+            return converted
 
         epoch, batches = data.epochs_of(source, convert, shuffle, self._seed, steps_per_epoch)
+        if class_weight is not None:
+            targets = (
+                self._target(names[1], y, np.empty((len(y), 0), self._spec.dtype), names[1])
+                for y in data.targets_of(source, steps_per_epoch)
+            )
+            weights = self._class_weights(class_weight, targets)
         return Stream(epoch, batches)
 
     def _validation(self, given: Sequence[npt.ArrayLike]) -> Data:

@@ -178,7 +178,18 @@ class AsIterable:
         return iter(self.batches)
 
 
-@pytest.mark.parametrize("wrap", [list, tuple, AsBatches, AsIterable])
+class AsSequence:
+    def __init__(self, batches):
+        self.batches = batches
+
+    def __len__(self):
+        return len(self.batches)
+
+    def __getitem__(self, number):
+        return self.batches[number]
+
+
+@pytest.mark.parametrize("wrap", [list, tuple, AsBatches, AsIterable, AsSequence])
 def test_batches_are_worth_as_much_as_arrays(backend, wrap):
     X, y = rows()
     one, other = network(backend), network(backend)
@@ -199,6 +210,56 @@ def test_batches_of_different_sizes_and_weights(backend):
     assert_same_weights(one, other)
     weights = [w[part].sum() for part in parts]
     assert history["loss"] == [pytest.approx(np.average(losses, weights=weights), rel=1e-6)]
+
+
+def classes_of(y):
+    return (np.asarray(y) > 0).astype(int) + (np.asarray(y) > 1)
+
+
+@pytest.mark.parametrize("class_weight", ["balanced", {0: 0.5, 2: 3}], ids=str)
+@pytest.mark.parametrize("wrap", [list, AsBatches, AsIterable, AsSequence])
+def test_class_weight_of_batches(backend, wrap, class_weight):
+    """The same as of arrays, "balanced" over all batches, whatever is in each."""
+    X, y = rows()
+    y = np.sort(classes_of(X[:, 0]))
+    options = {"epochs": 2, "shuffle": False, "class_weight": class_weight}
+    one, other = network(backend), network(backend)
+    expected = one.fit(X, y, batch_size=10, **options)
+    history = other.fit(wrap(as_list(X, y)), **options)
+    assert history.history == expected.history
+    assert_same_weights(one, other)
+
+
+def test_class_weight_comes_on_top_of_the_batches_own(backend):
+    X, y = rows()
+    y, w = classes_of(X[:, 0]), np.arange(50) / 7
+    one, other = network(backend), network(backend)
+    one.fit(X, y, sample_weight=w, class_weight="balanced", batch_size=50, shuffle=False)
+    other.fit([(X, y, w)], class_weight="balanced")
+    assert_same_weights(one, other)
+
+
+def test_class_weight_of_a_generator(backend):
+    X, y = rows()
+    y = classes_of(X[:, 0])
+    one, other = network(backend), network(backend)
+    one.fit(X, y, class_weight={1: 4}, batch_size=10, shuffle=False)
+    other.fit(iter(as_list(X, y)), class_weight={1: 4})
+    assert_same_weights(one, other)
+    with pytest.raises(ValueError, match="class_weight must be a mapping where X is an iterator"):
+        other.fit(iter(as_list(X, y)), class_weight="balanced")
+    assert other.steps == 5
+
+
+def test_balanced_makes_no_batches_where_targets_are_there():
+    X, _ = rows()
+
+    def transform(images, rng):
+        raise ZeroDivisionError
+
+    batches = ArrayBatches(X, classes_of(X[:, 0]), 10, transform=transform)
+    (targets,) = batches.targets()
+    np.testing.assert_array_equal(targets, classes_of(X[:, 0]))
 
 
 def test_generator_over_several_epochs(backend):

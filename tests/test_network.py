@@ -12,7 +12,7 @@ import pytest
 import fastnn
 from fastnn import Adam, AdamW, Dense, Dropout, Network, RMSProp
 from fastnn.activations import ACTIVATIONS
-from fastnn.losses import LOSSES
+from fastnn.losses import LOSSES, Quantile
 
 
 def sample(rows=12, features=4, outputs=3, seed=0):
@@ -480,6 +480,32 @@ def test_class_weight_of_yes_and_no(loss, backend):
     assert_same_weights(net.weights, other.weights)
 
 
+def squares(y, out):
+    return ((out - y) ** 2).sum(axis=1), 2 * (out - y)
+
+
+LOSSES_OF_NUMBERS = [*(n for n, row in LOSSES.items() if row.kind == "regression"), squares]
+
+
+@pytest.mark.parametrize("loss", [*LOSSES_OF_NUMBERS, Quantile([0.2, 0.5, 0.9])], ids=str)
+def test_class_weight_of_numbers(loss, backend):
+    """Any loss has them, where the targets are whole numbers or one-hot."""
+    outputs = 9 if isinstance(loss, Quantile) else 3
+    weights = {0: 0.5, 2: 3}
+    for units, target in ((outputs, np.eye(3)), (outputs // 3, np.arange(3))):
+        by_class, X, y = imbalanced(loss, units, backend=backend)
+        by_row, _, _ = imbalanced(loss, units, backend=backend)
+        shift = 1 if loss == "gamma" and target.ndim == 1 else 0
+        if loss == "gamma" and not shift:
+            continue  # whose targets cannot be 0
+        expected = by_row.fit(X, target[y] + shift, sample_weight=np.array([0.5, 1, 3])[y])
+        history = by_class.fit(
+            X, target[y] + shift, class_weight={k + shift: v for k, v in weights.items()}
+        )
+        assert history.history == expected.history
+        assert_same_weights(by_class.weights, by_row.weights)
+
+
 def test_class_weight_leaves_the_validation(backend):
     net, X, y = imbalanced("cross_entropy", 3, backend=backend)
     history = net.fit(X, y, validation_data=(X, y), class_weight={2: 50})
@@ -494,7 +520,8 @@ def test_class_weight_leaves_the_validation(backend):
 @pytest.mark.parametrize(
     ("error", "match", "loss", "outputs", "class_weight"),
     [
-        (ValueError, "class_weight needs a loss that compares classes", "mse", 1, "balanced"),
+        (ValueError, "class_weight needs a target that is one class a row", "mse", 1, "balanced"),
+        (ValueError, "class_weight needs", "mse", 3, {1: 2}),
         (ValueError, "class_weight needs", "binary_cross_entropy", 3, "balanced"),
         (ValueError, "class_weight must be 'balanced' or", "cross_entropy", 3, "balance"),
         (ValueError, "class_weight must be 'balanced' or", "cross_entropy", 3, [1, 2, 3]),
@@ -506,7 +533,7 @@ def test_class_weight_leaves_the_validation(backend):
 )
 def test_refuses_class_weight(error, match, loss, outputs, class_weight):
     net, X, y = imbalanced(loss, outputs, backend="numpy")
-    y = y if loss == "cross_entropy" else np.zeros((12, outputs))
+    y = y if loss == "cross_entropy" else np.full((12, outputs), 0.5)
     before = net.weights
     with pytest.raises(error, match=match):
         net.fit(X, y, class_weight=class_weight)
