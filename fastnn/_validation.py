@@ -28,6 +28,7 @@ except ImportError:
 
 Array = npt.NDArray[Any]
 Family = Literal["regression", "categorical", "binary"]
+Sign = Literal["any", "non-negative", "positive"]
 
 # Row and class numbers are int32 in the backends.
 LARGEST = 2**31 - 1
@@ -229,7 +230,13 @@ def some_rows(argument: str, array: Array) -> None:
 
 
 def target(
-    argument: str, value: object, X: Array, outputs: int, family: Family, rows_of: str = "X"
+    argument: str,
+    value: object,
+    X: Array,
+    outputs: int,
+    family: Family,
+    rows_of: str = "X",
+    sign: Sign = "any",
 ) -> Array:
     """Return what the outputs for X should be, of X's dtype or as labels.
 
@@ -248,6 +255,8 @@ def target(
         yes and no; any numbers.
     rows_of : str
         The name of X, for errors.
+    sign : {"any", "non-negative", "positive"}
+        What the numbers of a regression may be.
 
     Returns
     -------
@@ -274,6 +283,10 @@ def target(
         }[family]
         raise ValueError(f"{argument} must have shape {expected}; got shape {array.shape}")
     result = cast(argument, array, X.dtype)
+    if sign != "any" and result.size:
+        low = result.min()
+        if low < 0 or (low == 0 and sign == "positive"):
+            raise ValueError(f"{argument} must be {sign} for this loss; got {low}")
     if family != "regression" and result.size:
         low, high = result.min(), result.max()
         if low < 0 or high > 1:

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -26,7 +26,7 @@ import numpy.typing as npt
 from fastnn import _described
 from fastnn._described import Described, non_negative, positive
 from fastnn._types import Array
-from fastnn._validation import describe, fraction, known_name
+from fastnn._validation import Family, Sign, describe, fraction, known_name
 from fastnn.activations import ACTIVATIONS, sigmoid, softplus
 
 __all__ = [
@@ -74,6 +74,8 @@ class Loss:
         Default of ``p``; 0.0 where there is none.
     kind : {"regression", "categorical", "binary"}
         What a target is: numbers; one class of several; for each output, yes or no.
+    sign : {"any", "non-negative", "positive"}
+        What the numbers of a "regression" may be: those that its distribution can give.
     threshold : float
         For "binary", the output from which on the answer is yes.
     activation : str
@@ -87,7 +89,8 @@ class Loss:
     value: Callable[[Array, Array, Any], Array]
     gradient: Callable[[Array, Array, Any], Array]
     parameter: float = 0.0
-    kind: Literal["regression", "categorical", "binary"] = "regression"
+    kind: Family = "regression"
+    sign: Sign = "any"
     threshold: float = 0.0
     activation: str = "identity"
     on_logits: str | None = None
@@ -291,7 +294,7 @@ LOSSES: dict[str, Loss] = {
         Loss("mse", _mse, _mse_gradient),
         Loss("mae", _mae, _mae_gradient),
         Loss("huber", _huber, _huber_gradient, parameter=1.0),
-        Loss("poisson", _poisson, _poisson_gradient),
+        Loss("poisson", _poisson, _poisson_gradient, sign="non-negative"),
         Loss(
             "cross_entropy",
             _cross_entropy,
@@ -322,7 +325,7 @@ LOSSES: dict[str, Loss] = {
             kind="binary",
         ),
         Loss("quantile", _quantile, _quantile_gradient, parameter=0.5),
-        Loss("gamma", _gamma, _gamma_gradient),
+        Loss("gamma", _gamma, _gamma_gradient, sign="positive"),
         Loss(
             "focal",
             _focal,

@@ -334,6 +334,7 @@ class Network:
         y : array_like of shape (rows, n_outputs)
             What the outputs should be. Or of shape (rows,): for one output; for
             ``"cross_entropy"`` and ``"softmax_cross_entropy"``, the numbers of the right outputs.
+            For ``"poisson"`` at least 0, for ``"gamma"`` greater.
         epochs : int, default 1
             How often to go through all rows.
         batch_size : int, default 32
@@ -685,7 +686,7 @@ class Network:
 
     def _target(self, name: str, y: npt.ArrayLike, rows: Array, rows_of: str) -> npt.NDArray[Any]:
         columns = self._n_outputs // self._outputs_a_target
-        return target(name, y, rows, columns, self._loss.kind, rows_of)
+        return target(name, y, rows, columns, self._loss.kind, rows_of, self._loss.sign)
 
     def _given_target(self, data: Data) -> npt.NDArray[Any]:
         """Return the targets as they were given, a column each."""

@@ -337,6 +337,20 @@ def test_regression_targets(backend, loss):
         net.train_step(X, changed(ONE_HOT, (1, 0), np.inf))
 
 
+@pytest.mark.parametrize(
+    ("loss", "lowest", "refused", "sign"),
+    [("poisson", 0, -1e-3, "non-negative"), ("gamma", 1e-3, 0, "positive")],
+)
+def test_targets_that_a_distribution_cannot_give(backend, loss, lowest, refused, sign):
+    net = Network([FEATURES, 3], loss=loss, backend=backend)
+    y = np.ones((6, 3))
+    net.train_step(X, changed(y, (1, 2), lowest))
+    for call in (net.fit, net.train_step, net.evaluate, net.gradients, net.diagnose):
+        with pytest.raises(ValueError, match=f"y must be {sign} for this loss; got {refused:g}"):
+            call(X, changed(y, (1, 2), refused))
+    assert net.steps == 1
+
+
 # -- files
 
 

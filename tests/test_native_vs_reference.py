@@ -60,7 +60,8 @@ def problem(net, rows, *, labels=False):
     kind, shape = LOSSES[net.loss].kind, (rows, net.n_outputs)
     X = grid(rng, (rows, net.n_features), 1 / 8)
     if kind == "regression":
-        return X, rng.normal(size=shape)
+        y = rng.normal(size=shape)
+        return X, y if LOSSES[net.loss].sign == "any" else np.abs(y)
     if kind == "categorical" and labels:
         return X, rng.integers(net.n_outputs, size=rows)
     return X, rng.uniform(size=shape)
