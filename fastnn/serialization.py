@@ -14,7 +14,6 @@ import contextlib
 import json
 import math
 import os
-import secrets
 import struct
 import sys
 import zlib
@@ -22,10 +21,17 @@ from collections import Counter
 from collections.abc import Mapping
 from io import BufferedReader
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
 
 __all__ = ["read", "write"]
 
@@ -35,6 +41,7 @@ _METADATA = "__metadata__"
 _CHECKSUM = "crc32"
 _MAX_HEADER = 1 << 22  # some forty thousand tensors; JSON can take twenty times its own length
 _MAX_DIMENSIONS = 32
+_WRITE = os.O_WRONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0)
 
 
 class _Place(NamedTuple):
@@ -55,7 +62,8 @@ def write(
     """Write arrays to a safetensors file, all or nothing.
 
     The bytes go to a temporary file beside `path`, which takes its place only once it is on the
-    disk: whatever happens, `path` is the old file or the new one, never a part of one.
+    disk: whatever happens, `path` is the old file or the new one, never a part of one. What a
+    killed process left of the other, ``.fastnn-0.tmp``, the next `write` in that directory removes.
 
     Parameters
     ----------
@@ -185,19 +193,20 @@ def _checksum(header: dict[str, Any], payload: list[memoryview]) -> str:
 
 
 def _replace(path: Path, parts: list[Any]) -> None:
-    temporary = path.with_name(f".fastnn-{secrets.token_hex(8)}.tmp")
     try:
-        # Not tempfile: its files are closed to all but their owner, this one follows the umask.
-        file = open(temporary, "xb")  # noqa: SIM115
+        temporary, descriptor = _temporary(path.parent)
     except OSError as error:
         raise OSError(error.errno, error.strerror, str(path)) from error
     try:
-        with file:
+        with open(descriptor, "wb") as file:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
+            if fcntl is not None:  # else it cannot be moved while it is open
+                os.replace(temporary, path)
+        if fcntl is None:
+            os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -208,6 +217,50 @@ def _replace(path: Path, parts: list[Any]) -> None:
             os.fsync(directory)
         finally:
             os.close(directory)
+
+
+def _temporary(directory: Path) -> tuple[Path, int]:
+    """Make a file under the first free one of a row of names, and return its descriptor, too.
+
+    A lock, which ends with its process, tells names in use from those that a killed process left
+    behind: these are removed.
+    """
+    number = 0
+    while True:
+        path = directory / f".fastnn-{number}.tmp"
+        # Not tempfile: its files are closed to all but their owner, these follow the umask.
+        try:
+            descriptor, made = os.open(path, _WRITE | os.O_CREAT | os.O_EXCL, 0o666), True
+        except FileExistsError:
+            try:
+                descriptor, made = os.open(path, _WRITE), False
+            except FileNotFoundError:
+                continue
+            except OSError:
+                number += 1
+                continue
+        locked = _locked(descriptor, made)
+        # Until the lock was there, another may have removed it as left behind, or moved it in place
+        with contextlib.suppress(FileNotFoundError):
+            if locked and os.path.samestat(os.fstat(descriptor), os.lstat(path)):
+                if made:
+                    return path, descriptor
+                path.unlink()
+        os.close(descriptor)
+        number += not locked and not made
+
+
+def _locked(descriptor: int, unknown: bool) -> bool:
+    """Lock a file unless it is locked; where there are no locks, return `unknown`."""
+    if fcntl is None:
+        return unknown
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return unknown
+    return True
 
 
 def _parse(file: BufferedReader, size: int) -> tuple[dict[str, npt.NDArray[Any]], dict[str, str]]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -272,6 +273,58 @@ def test_killed_while_saving(path, delay):
     tensors, metadata = serialization.read(path)
     assert int(metadata["count"]) in (finished, finished + 1)
     assert_same(tensors, {"w": np.full(50_000, float(metadata["count"]))})
+
+
+WRITE_AND_HANG = """
+import os, signal, sys
+import numpy as np
+from fastnn import serialization
+os.fsync = lambda _: (print("writing", flush=True), signal.pause())
+serialization.write(sys.argv[1], {"w": np.zeros(50_000)})
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL here")
+def test_what_a_killed_process_leaves_behind_is_removed_by_the_next_save(path):
+    """But not what another process is writing."""
+    arguments = [sys.executable, "-c", WRITE_AND_HANG, str(path)]
+    writing = [subprocess.Popen(arguments, stdout=subprocess.PIPE) for _ in range(3)]
+    try:
+        for process in writing:
+            process.stdout.readline()
+        temporary = [path.with_name(f".fastnn-{i}.tmp") for i in range(3)]
+        assert sorted(path.parent.iterdir()) == temporary
+        serialization.write(path, TENSORS)
+        assert sorted(path.parent.iterdir()) == [*temporary, path]
+        writing[0].kill()
+        writing[1].kill()
+        for process in writing[:2]:
+            process.wait()
+        for _ in range(2):
+            serialization.write(path, TENSORS)
+        assert sorted(path.parent.iterdir()) == [*temporary[1:], path]
+    finally:
+        for process in writing:
+            process.kill()
+            process.wait()
+            process.stdout.close()
+
+
+def test_several_threads_write_at_once(path):
+    """Each file is whole, and nothing else is left."""
+
+    def write(number):
+        target = path.with_name(str(number % 3))
+        for _ in range(20):
+            serialization.write(target, {"w": np.full(1000, float(number))})
+
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(write, range(6)))
+    assert sorted(os.listdir(path.parent)) == ["0", "1", "2"]
+    for number in range(3):
+        w = serialization.read(path.with_name(str(number)))[0]["w"]
+        assert w[0] in (number, number + 3)
+        assert (w == w[0]).all()
 
 
 # Damaged and hostile files
