@@ -28,6 +28,7 @@ except ImportError:
 
 Array = npt.NDArray[Any]
 Family = Literal["regression", "categorical", "binary"]
+UNITS = ("epoch", "step")  # what durations may count
 Sign = Literal["any", "non-negative", "positive"]
 
 # Row and class numbers are int32 in the backends.

@@ -7,7 +7,7 @@ A network given one keeps the average beside its weights, at the cost of one mor
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from fastnn import _described
 from fastnn._described import Described
-from fastnn._validation import describe, fraction, integer
+from fastnn._validation import UNITS, describe, fraction, integer, known_name
 
 __all__ = ["EMA", "SWA", "Averaging", "checked", "from_config"]
 
@@ -24,10 +24,18 @@ __all__ = ["EMA", "SWA", "Averaging", "checked", "from_config"]
 class Averaging(Described):
     """Base of the averages: after a step, ``average += share * (weights - average)``."""
 
-    def shares(self, steps: int, number: int) -> npt.NDArray[np.float64]:
-        """Return the shares of the next steps, ``(number,)``, after so many steps in all.
+    @property
+    def by_epochs(self) -> bool:
+        """Whether it matters which step ends an epoch."""
+        return False
 
-        The first one that is not 0 is 1, so that it does not matter what was there before.
+    def shares(
+        self, steps: int, number: int, epochs: int, ends_epoch: bool
+    ) -> npt.NDArray[np.float64]:
+        """Return the shares of the next steps, ``(number,)``, after so many steps and epochs.
+
+        `ends_epoch` tells whether the last of them is the last of its epoch. The first share that
+        is not 0 is 1, so that it does not matter what was there before.
         """
         raise NotImplementedError
 
@@ -52,7 +60,9 @@ class EMA(Averaging):
     def __post_init__(self) -> None:
         self._set("decay", fraction("decay", self.decay))
 
-    def shares(self, steps: int, number: int) -> npt.NDArray[np.float64]:
+    def shares(
+        self, steps: int, number: int, epochs: int, ends_epoch: bool
+    ) -> npt.NDArray[np.float64]:
         shares = np.full(number, 1 - self.decay)
         if steps == 0:
             shares[:1] = 1
@@ -61,32 +71,53 @@ class EMA(Averaging):
 
 @dataclass(frozen=True, repr=False)
 class SWA(Averaging):
-    """The mean of the weights after some of the steps (Izmailov et al. 2018, "Averaging weights").
+    """The mean of the weights at the ends of epochs, or after some of the steps.
+
+    Best with a learning rate that stays high, and from about three quarters of the training on
+    (Izmailov et al. 2018, "Averaging weights leads to wider optima").
 
     Parameters
     ----------
     start : int
-        At least 0; the steps before which count nothing. An epoch has as many steps as batches.
+        At least 0; how many epochs, or steps, count nothing.
     every : int, default 1
-        After the steps number ``start + every``, ``start + 2 * every`` and so on the weights are
-        added to the mean: with the steps of an epoch, those at the end of each epoch.
+        After the epochs, or steps, number ``start + every``, ``start + 2 * every`` and so on the
+        weights are added to the mean.
+    per : {"epoch", "step"}
+        What `start` and `every` count, as in `fastnn.schedules`: epochs of `fastnn.Network.fit`,
+        or steps of the optimizer. `fastnn.Network.train_step` ends no epoch.
     """
 
     name: ClassVar[str] = "swa"
 
     start: int
     every: int = 1
+    per: str = field(default="epoch", kw_only=True)
 
     def __post_init__(self) -> None:
         self._set("start", integer("start", self.start, 0))
         self._set("every", integer("every", self.every, 1))
+        known_name("per", self.per, UNITS)
 
-    def shares(self, steps: int, number: int) -> npt.NDArray[np.float64]:
-        after = steps + 1 + np.arange(number) - self.start
+    @property
+    def by_epochs(self) -> bool:
+        return self.per == "epoch"
+
+    def shares(
+        self, steps: int, number: int, epochs: int, ends_epoch: bool
+    ) -> npt.NDArray[np.float64]:
         shares = np.zeros(number)
+        if self.by_epochs:
+            if ends_epoch:
+                shares[-1:] = self._share(np.array([epochs + 1]))
+            return shares
+        return self._share(steps + 1 + np.arange(number))
+
+    def _share(self, done: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        after = done - self.start
         counts = (after > 0) & (after % self.every == 0)
-        shares[counts] = 1 / (after[counts] // self.every)
-        return shares
+        # Of k that count, the last has the k-th part.
+        return np.where(counts, self.every / np.maximum(after, 1), 0.0)
 
 
 AVERAGES: Mapping[str, type[Averaging]] = {cls.name: cls for cls in (EMA, SWA)}

@@ -485,7 +485,7 @@ class Network:
                 losses,
                 hits,
                 None,
-                shares_of(self._averaging, self._backend, 1),
+                shares_of(self._averaging, self._backend, 1, self.epochs),
             )
         check_losses(self._backend, losses)
         return float(losses[0])
@@ -659,9 +659,9 @@ class Network:
         average = self._backend.average()
         if average is None:
             raise ValueError(
-                "averaging must be given, as fastnn.EMA() or fastnn.SWA(start), and a step of it"
-                f" taken, for there to be an average; got averaging={self._averaging!r} after"
-                f" {self._backend.steps()} steps"
+                "averaging must be given, as fastnn.EMA() or fastnn.SWA(start), and a step that"
+                f" counts taken, for there to be an average; got averaging={self._averaging!r}"
+                f" after {self.epochs} epochs and {self._backend.steps()} steps"
             )
         config = {**self._config(), "averaging": None}
         return self._from_config(config, self._backend_name, named(average))

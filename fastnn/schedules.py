@@ -9,14 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from fastnn import _described
 from fastnn._described import Described, non_negative, positive
-from fastnn._validation import describe, fraction, integer, known_name
+from fastnn._validation import UNITS, describe, fraction, integer, known_name
 
 __all__ = [
     "SCHEDULES",
@@ -34,7 +34,6 @@ __all__ = [
 ]
 
 Floats = npt.NDArray[np.float64]
-_UNITS = ("epoch", "step")
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +61,7 @@ class Schedule(Described):
     per: str = field(default="epoch", kw_only=True)
 
     def __post_init__(self) -> None:
-        known_name("per", self.per, _UNITS)
+        known_name("per", self.per, UNITS)
 
     def __call__(self, t: npt.ArrayLike) -> Floats:
         """Return the learning rates after `t` epochs or steps.
@@ -328,7 +327,8 @@ class WarmUp(Schedule):
     """A straight rise in front of another schedule (Goyal et al. 2017).
 
     ``after(0) * (start + (1 - start) * t / duration)`` and then ``after(t - duration)``; PyTorch's
-    SequentialLR of a LinearLR and another.
+    SequentialLR of a LinearLR and another. A rise by steps in front of a schedule by epochs, or the
+    other way round, does not put that off, but is multiplied by it.
 
     Parameters
     ----------
@@ -338,8 +338,15 @@ class WarmUp(Schedule):
         Epochs or steps of the rise.
     start : float, default 0.1
         The part of the rate to begin with, ``0 <= start < 1``.
-    per : {"epoch", "step"}
-        See `Schedule`; must be that of `after`, from which it follows if `after` is a schedule.
+    per : {"epoch", "step"}, optional
+        What `duration` counts; by default what `after` does, epochs if that is a number.
+
+    Examples
+    --------
+    >>> from fastnn.schedules import Cosine, WarmUp
+    >>> WarmUp(0.1, 4, start=0)([0, 1, 2, 3, 4, 5]).round(4).tolist()
+    [0.0, 0.025, 0.05, 0.075, 0.1, 0.1]
+    >>> by_steps = WarmUp(Cosine(0.1, 20), 500, per="step")  # in the first of 20 epochs
     """
 
     name: ClassVar[str] = "warm_up"
@@ -347,25 +354,43 @@ class WarmUp(Schedule):
     after: Schedule | float
     duration: int
     start: float = 0.1
+    per: str = field(default="", kw_only=True)
 
     def __post_init__(self) -> None:
-        if isinstance(self.after, Mapping):
-            self._set("after", from_config(self.after))
-        if isinstance(self.after, Schedule):
-            if self.per not in ("epoch", self.after.per):
-                raise ValueError(f"per must be that of after, {self.after.per!r}; got {self.per!r}")
-            self._set("per", self.after.per)
-        else:
-            self._set("after", positive("after", self.after))
+        after = self.after
+        if isinstance(after, Mapping):
+            after = from_config(after)
+        self._set("after", after if isinstance(after, Schedule) else positive("after", after))
+        self._set("per", self.per or (after.per if isinstance(after, Schedule) else "epoch"))
         super().__post_init__()
         self._set("duration", integer("duration", self.duration, 1))
         self._set("start", fraction("start", self.start))
 
+    def rates(self, epoch: int, step: int, n: int) -> Floats:
+        after = self._after()
+        if after.per == self.per:
+            return super().rates(epoch, step, n)
+        t = np.full(n, epoch) if self.per == "epoch" else step + np.arange(n)
+        return self._part(t) * after.rates(epoch, step, n)
+
     def _rate(self, t: Floats) -> Floats:
-        after = self.after if isinstance(self.after, Schedule) else Constant(self.after)
-        rise = self.start + (1 - self.start) * t / self.duration
+        after = self._after()
+        if after.per != self.per:
+            raise ValueError(
+                f"t must be the number of epochs and of steps for {self}: use its rates(epoch,"
+                " step, n)"
+            )
         later = after(np.maximum(t - self.duration, 0))
-        return np.where(t < self.duration, after(0) * rise, later)
+        return np.where(t < self.duration, after(0) * self._part(t), later)
+
+    def _part(self, t: npt.NDArray[Any]) -> Floats:
+        part: Floats = np.minimum(self.start + (1 - self.start) * t / self.duration, 1)
+        return part
+
+    def _after(self) -> Schedule:
+        if isinstance(self.after, Schedule):
+            return self.after
+        return Constant(self.after, per=self.per)
 
 
 SCHEDULES: dict[str, type[Schedule]] = {

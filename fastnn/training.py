@@ -198,7 +198,8 @@ class Training:
             last = min(len(weights), first + clock.steps_to_next_call(step))
             rows = slice(first * self.batch_size, last * self.batch_size)
             part, part_order = (data, order[rows]) if order is not None else (data[rows], None)
-            self._take(part, part_order, rates[first:last], weights[first:last], clock)
+            ends = last == len(weights)
+            self._take(part, part_order, rates[first:last], weights[first:last], clock, ends)
             clock.call(self.net, self.backend.steps())
 
     def _train_stream(self, stream: Stream, clock: _Clock) -> None:
@@ -208,13 +209,24 @@ class Training:
         elif position.rows is not None:
             raise ValueError("an epoch over arrays must be resumed with arrays; got batches")
         with closing(stream.epoch(self.net.epochs, position.batch)) as batches:  # type: ignore[type-var]
-            for data in batches:
+            for data, is_last in self._in_turn(batches):
                 step = self.backend.steps()
                 rates = self.net.optimizer.rates(self.net.epochs, step, 1)
-                self._take(data, None, rates, _batch_weights(data, None, len(data)), clock)
+                weights = _batch_weights(data, None, len(data))
+                self._take(data, None, rates, weights, clock, is_last)
                 clock.call(self.net, self.backend.steps())
         if not position.batch:
             raise ValueError("X must give at least one batch an epoch; got none")
+
+    def _in_turn(self, batches: Iterator[Data]) -> Iterator[tuple[Data, bool]]:
+        """Return each batch with whether it is the last, where that matters."""
+        if self.averaging is None or not self.averaging.by_epochs:
+            yield from ((data, False) for data in batches)
+            return
+        following = next(batches, None)
+        while following is not None:
+            data, following = following, next(batches, None)
+            yield data, following is None
 
     def _take(
         self,
@@ -223,6 +235,7 @@ class Training:
         rates: npt.NDArray[np.float64],
         weights: npt.NDArray[np.float64],
         clock: _Clock,
+        ends_epoch: bool,
     ) -> None:
         """Take a run of steps, and keep account of it however it ends."""
         position, before = self.position, self.backend.steps()
@@ -240,7 +253,7 @@ class Training:
                 losses,
                 hits,
                 clock.ticks_from(position.batch),
-                shares_of(self.averaging, self.backend, len(rates)),
+                shares_of(self.averaging, self.backend, len(rates), self.net.epochs, ends_epoch),
             )
         except _Pause:
             pass
@@ -318,12 +331,16 @@ class _Clock:
 
 
 def shares_of(
-    averaging: Averaging | None, backend: Backend, batches: int
+    averaging: Averaging | None,
+    backend: Backend,
+    batches: int,
+    epochs: int,
+    ends_epoch: bool = False,
 ) -> npt.NDArray[np.float64] | None:
     """Return what the next steps count in the average; None where all count nothing."""
     if averaging is None:
         return None
-    shares = averaging.shares(backend.steps(), batches)
+    shares = averaging.shares(backend.steps(), batches, epochs, ends_epoch)
     return shares if shares.any() else None
 
 

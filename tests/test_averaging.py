@@ -10,9 +10,12 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import EMA, SWA, Adam, Dense, Dropout, Network, averaging
+from fastnn import EMA, SWA, Adam, Callback, Dense, Dropout, Network, averaging
 
-EACH = pytest.mark.parametrize("average", [EMA(), EMA(0.5), SWA(0), SWA(4), SWA(3, 4)], ids=repr)
+BY_STEPS = [EMA(), EMA(0.5), *(SWA(*at, per="step") for at in ((0,), (4,), (3, 4)))]
+BY_EPOCHS = [SWA(0), SWA(1, 2)]
+EACH_BY_STEPS = pytest.mark.parametrize("average", BY_STEPS, ids=repr)
+EACH = pytest.mark.parametrize("average", [*BY_STEPS, *BY_EPOCHS], ids=repr)
 LAYERS = (5, Dense(33, "tanh", max_norm=1.0), Dropout(0.2), Dense(7, "relu", use_bias=False), 2)
 
 
@@ -37,7 +40,7 @@ def assert_close(got, expected, dtype):
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
-@EACH
+@EACH_BY_STEPS
 def test_is_the_mean_of_what_the_weights_were(average, clip_norm, backend, dtype):
     net = network(average, backend, dtype=dtype, optimizer=Adam(0.01, clip_norm=clip_norm))
     mean, snapshots = None, []
@@ -53,6 +56,37 @@ def test_is_the_mean_of_what_the_weights_were(average, clip_norm, backend, dtype
         if mean is not None:
             assert_close(arrays(net.averaged()), mean, dtype)
     assert mean is not None
+
+
+class Snapshots(Callback):
+    def __init__(self):
+        self.weights = []
+
+    def on_epoch_end(self, net, epoch, logs):
+        self.weights.append([a.astype(np.float64) for a in arrays(net)])
+
+
+@pytest.mark.parametrize("every_steps", [None, 2])
+@pytest.mark.parametrize("source", ["rows", "batches", "generator"])
+@pytest.mark.parametrize(("average", "counted"), [(SWA(0), [0, 1, 2, 3, 4]), (SWA(1, 2), [2, 4])])
+def test_is_the_mean_at_the_ends_of_epochs(average, counted, source, every_steps, backend, dtype):
+    net, snapshots = network(average, backend, dtype=dtype), Snapshots()
+    snapshots.every_steps = every_steps
+    X, y = problem()
+    batches = [(X[i : i + 7], y[i : i + 7]) for i in range(0, len(X), 7)]
+    for epochs in (2, 3):  # in two calls
+        if source == "rows":
+            net.fit(X, y, epochs, 7, callbacks=[snapshots])
+        elif source == "batches":
+            net.fit(batches, epochs=epochs, callbacks=[snapshots])
+        else:
+            of_epochs = iter(batches * epochs)
+            net.fit(of_epochs, epochs=epochs, steps_per_epoch=4, callbacks=[snapshots])
+        net.train_step(X, y)  # which counts nothing
+    means = [
+        np.mean(each, 0) for each in zip(*(snapshots.weights[i] for i in counted), strict=True)
+    ]
+    assert_close(arrays(net.averaged()), means, dtype)
 
 
 @EACH
@@ -115,11 +149,13 @@ def test_like_torch():
             torch.nn.Linear(7, 1, bias=False, dtype=torch.float64),
             multi_avg_fn=utils.get_ema_multi_avg_fn(0.8),
         ),
-        SWA(0): utils.AveragedModel(torch.nn.Linear(7, 1, bias=False, dtype=torch.float64)),
+        SWA(0, per="step"): utils.AveragedModel(
+            torch.nn.Linear(7, 1, bias=False, dtype=torch.float64)
+        ),
     }
     for ours, model in theirs.items():
         mean = np.zeros(7)
-        for weights, share in zip(steps, ours.shares(0, 12), strict=True):
+        for weights, share in zip(steps, ours.shares(0, 12, 0, False), strict=True):
             source = torch.nn.Linear(7, 1, bias=False, dtype=torch.float64)
             source.weight.data[:] = torch.tensor(weights)
             model.update_parameters(source)
@@ -128,7 +164,7 @@ def test_like_torch():
             np.testing.assert_allclose(mean, expected, rtol=1e-12, atol=1e-14)
 
 
-@pytest.mark.parametrize("average", [EMA(0.9), SWA(2)], ids=repr)
+@pytest.mark.parametrize("average", [EMA(0.9), SWA(2, per="step")], ids=repr)
 class TestFiles:
     def test_goes_on_from_a_file(self, average, backend, tmp_path):
         X, y = problem()
@@ -188,10 +224,11 @@ def test_round_trips(average):
         (ValueError, "start must be", lambda: SWA(-1)),
         (TypeError, "start must be", lambda: SWA(0.5)),
         (ValueError, "every must be", lambda: SWA(0, 0)),
+        (ValueError, "per must be one of epoch, step", lambda: SWA(0, per="batch")),
         (TypeError, "averaging must be fastnn.EMA", lambda: network("ema", "numpy")),
         (TypeError, "averaging must be fastnn.EMA", lambda: network(0.99, "numpy")),
         (ValueError, "averaging must be given.*None", lambda: network(None, "numpy").averaged()),
-        (ValueError, "after 0 steps", lambda: network(EMA(), "numpy").averaged()),
+        (ValueError, "after 0 epochs and 0 steps", lambda: network(EMA(), "numpy").averaged()),
         (ValueError, "name of averaging", lambda: averaging.from_config({"name": "sma"})),
     ],
 )
@@ -204,8 +241,9 @@ def test_before_it_starts_there_is_none(backend):
     net = network(SWA(3), backend)
     X, y = problem()
     net.fit(X, y, epochs=3, batch_size=24)
-    with pytest.raises(ValueError, match=r"SWA\(start=3\) after 3 steps"):
-        net.averaged()
     net.train_step(X, y)
+    with pytest.raises(ValueError, match=r"SWA\(start=3\) after 3 epochs and 4 steps"):
+        net.averaged()
+    net.fit(X, y, batch_size=24)
     for a, b in zip(arrays(net.averaged()), arrays(net), strict=True):
         np.testing.assert_array_equal(a, b)

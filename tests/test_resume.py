@@ -291,7 +291,7 @@ def test_after_kill_9(backend, tmp_path):
     assert_same(one, other)
 
 
-@pytest.mark.parametrize("averaging", [EMA(0.9), SWA(5)], ids=str)
+@pytest.mark.parametrize("averaging", [EMA(0.9), SWA(5, per="step"), SWA(1)], ids=str)
 def test_averages_resume(backend, averaging, tmp_path):
     whole, parts = (
         Network([6, 9, 2], loss="cross_entropy", averaging=averaging, backend=backend, seed=5)

@@ -32,6 +32,7 @@ EXAMPLES = [
     OneCycle(0.1, 20),
     WarmUp(Cosine(0.1, 10, per="step"), 5),
     WarmUp(0.1, 5, per="step"),
+    WarmUp(Cosine(0.1, 10), 5, per="step"),
 ]
 
 
@@ -141,7 +142,7 @@ def test_repr_config_and_file(schedule, tmp_path):
         (lambda: OneCycle(0.1, 9, 1.0), ValueError, "rise must be"),
         (lambda: WarmUp(0.1, 5, 1.0), ValueError, "start must be"),
         (lambda: WarmUp("cosine", 5), TypeError, "after must be"),
-        (lambda: WarmUp(Cosine(1, 2), 5, per="step"), ValueError, "per must be that of after"),
+        (lambda: WarmUp(0.1, 5, per="batch"), ValueError, "per must be one of epoch, step"),
         (lambda: Adam(lambda t: 0.1), TypeError, "learning_rate must be .*schedules; got"),
         (lambda: Adam("cosine"), TypeError, "learning_rate must be .*schedules; got 'cosine'"),
         (lambda: schedules.from_config({"name": "cosin"}), ValueError, "Did you mean 'cosine'"),
@@ -151,6 +152,26 @@ def test_repr_config_and_file(schedule, tmp_path):
 def test_bad_parameters(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_the_unit_of_a_warm_up_is_that_of_what_follows():
+    assert WarmUp(Cosine(0.1, 10, per="step"), 5).per == "step"
+    assert WarmUp(Cosine(0.1, 10), 5).per == WarmUp(0.1, 5).per == "epoch"
+    assert WarmUp(0.1, 5, per="step")(range(6))[-1] == 0.1
+
+
+def test_a_warm_up_by_steps_in_front_of_epochs_and_the_other_way_round():
+    after = StepDecay(0.1, 2)
+    by_steps = WarmUp(after, 4, 0.2, per="step")
+    for epoch, step in ((0, 0), (0, 3), (1, 3), (2, 9)):
+        expected = [after(epoch) * min(0.2 + 0.8 * t / 4, 1) for t in range(step, step + 3)]
+        np.testing.assert_allclose(by_steps.rates(epoch, step, 3), expected, rtol=1e-15)
+    by_epochs = WarmUp(ExponentialDecay(0.1, 0.9, per="step"), 2, 0, per="epoch")
+    for epoch, part in ((0, 0), (1, 0.5), (2, 1), (3, 1)):
+        expected = 0.1 * 0.9 ** np.arange(5, 8) * part
+        np.testing.assert_allclose(by_epochs.rates(epoch, 5, 3), expected, rtol=1e-15)
+    with pytest.raises(ValueError, match="t must be the number of epochs and of steps for WarmUp"):
+        by_steps(3)
 
 
 # -- in a network
