@@ -72,12 +72,14 @@ def from_named(arrays: Mapping[str, Array]) -> list[Pair]:
     return [(arrays[f"{key}.weight"], arrays.get(f"{key}.bias")) for key in keys]
 
 
+def is_finite(pair: Pair) -> bool:
+    """Tell whether none of a layer's weights is infinite or nan."""
+    return all(array is None or all_finite(array) for array in pair)
+
+
 def first_broken(weights: Sequence[Pair]) -> int | None:
     """Return the number of the first layer with a weight that is infinite or nan."""
-    for number, pair in enumerate(weights):
-        if not all(array is None or all_finite(array) for array in pair):
-            return number
-    return None
+    return next((number for number, pair in enumerate(weights) if not is_finite(pair)), None)
 
 
 def unnamed(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from fastnn._described import non_negative, positive
 from fastnn._types import Array
 from fastnn._validation import describe, flag, fraction, integer, known_name
-from fastnn._weights import first_broken, from_named, named
+from fastnn._weights import from_named, is_finite, named
+from fastnn.backends import Pair
 
 if TYPE_CHECKING:
     from fastnn.history import History
@@ -367,20 +368,33 @@ class TerminateOnNaN(Callback):
     Raises
     ------
     FloatingPointError
-        From ``fit``: names the step, and the first layer whose weights are not finite.
+        From ``fit``: names the step, and the layer where it began if that was the step before
+        which this looked, as it is with ``every=1``. Else it names a layer whose weights are not
+        finite.
     """
 
     def __init__(self, every: int = 1) -> None:
         self.every_steps = integer("every", every, 1)
+        self._looked: tuple[int, list[Pair]] | None = None
+
+    def on_train_begin(self, net: Network) -> None:
+        self._looked = net.steps, net.weights
 
     def on_step(self, net: Network, step: int) -> None:
         # Of the losses fit itself takes care, at each call of this.
-        broken = first_broken(net.weights)
-        if broken is not None:
+        weights = net.weights
+        broken = [number for number, pair in enumerate(weights) if not is_finite(pair)]
+        if broken:
+            # Gradients overflow on their way back, so the last of them was the first.
             raise FloatingPointError(
-                f"net.weights[{broken}] is no longer finite after step {step}."
+                f"net.weights[{broken[-1]}] is no longer finite after step {step}."
                 " Give the optimizer a smaller learning_rate or a clip_norm"
             )
+        self._looked = step, weights
+
+    def weights_before(self, step: int) -> list[Pair] | None:
+        """Return the weights before a step, if this looked then."""
+        return self._looked[1] if self._looked and self._looked[0] == step - 1 else None
 
 
 class CSVLogger(Callback):

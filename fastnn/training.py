@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fastnn._position import Position
 from fastnn._types import Array
 from fastnn._weights import first_broken
-from fastnn.callbacks import Callback, Checkpoint, Progress, StopTraining
+from fastnn.callbacks import Callback, Checkpoint, Progress, StopTraining, TerminateOnNaN
 from fastnn.history import History
 
 if TYPE_CHECKING:
@@ -265,7 +265,29 @@ class Training:
             position.batches += [run]
             position.seen += rows
             position.batch += done
-        check_losses(self.backend, losses[:done], position.epoch, position.batch - done)
+        first = position.batch - done
+        found = self._found(data, order, batch_size)
+        check_losses(self.backend, losses[:done], position.epoch, first, found)
+
+    def _found(
+        self, data: Data, order: npt.NDArray[np.int32] | None, batch_size: int
+    ) -> Callable[[int, int], str | None]:
+        """Return what finds where numbers that are not finite began in a step of a run."""
+
+        def where(step: int, number: int) -> str | None:
+            from fastnn.diagnosis import first_not_finite
+
+            batch = slice(number * batch_size, (number + 1) * batch_size)
+            X = data.X[batch if order is None else order[batch]]
+            for watcher in self.callbacks:
+                if isinstance(watcher, TerminateOnNaN) and (before := watcher.weights_before(step)):
+                    layer = first_not_finite(self.backend.spec, before, X, step - 1)
+                    if layer is None:
+                        return "it began there: all outputs were finite"
+                    return f"it began with the outputs of the layer of net.weights[{layer}]"
+            return None
+
+        return where
 
     def _figures(self) -> Figures:
         """Return the figures of the epoch whose rows have been gone through."""
@@ -363,11 +385,16 @@ def _mean(losses: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> 
 
 
 def check_losses(
-    backend: Backend, losses: npt.NDArray[np.float64], epoch: int | None = None, batch: int = 0
+    backend: Backend,
+    losses: npt.NDArray[np.float64],
+    epoch: int | None = None,
+    batch: int = 0,
+    found: Callable[[int, int], str | None] = lambda step, number: None,
 ) -> None:
     """Raise FloatingPointError if the last steps left the finite numbers.
 
     Of the `losses`, one a step, the first is that of the `batch` of the `epoch`, if one is given.
+    ``found(step, number)`` may tell where that began in a step, the `number`-th of these.
     """
     bad = np.flatnonzero(~np.isfinite(losses))
     if not bad.size:
@@ -376,7 +403,7 @@ def check_losses(
     step = backend.steps() - len(losses) + first + 1
     where = "" if epoch is None else f" (epoch {epoch + 1}, batch {batch + first + 1})"
     layer = first_broken(backend.weights())
-    broken = (
+    broken = found(step, first) or (
         "all weights are still finite"
         if layer is None
         else f"net.weights[{layer}] is no longer finite"

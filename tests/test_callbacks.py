@@ -11,7 +11,7 @@ import types
 import numpy as np
 import pytest
 
-from fastnn import SGD, Adam, Callback, Network, StopTraining
+from fastnn import SGD, Adam, Callback, Dropout, Network, StopTraining
 from fastnn.callbacks import (
     Checkpoint,
     CSVLogger,
@@ -222,12 +222,59 @@ def test_terminate_on_nan(backend):
 
 
 def test_terminate_on_nan_names_the_layer():
+    """Gradients run from the last layer to the first, so the last broken one was the first."""
     net = network()
     (W1, b1), (W2, b2) = net.weights
-    W2[0, 0] = np.inf
+    W1[0, 0] = W2[0, 0] = np.inf
     net._backend.set_weights([(W1, b1), (W2, b2)])
     with pytest.raises(FloatingPointError, match=r"net.weights\[1\] .* after step 7"):
         TerminateOnNaN().on_step(net, 7)
+
+
+class Enlarge(Callback):
+    """Make a layer's weights so large, after a step, that its outputs overflow at the next."""
+
+    def __init__(self, layer, after):
+        self.layer, self.every_steps, self.done = layer, after, False
+
+    def on_step(self, net, step):
+        weights = net.weights
+        if not self.done:
+            W, b = weights[self.layer]
+            weights[self.layer] = (np.full_like(W, 3e38), b)
+        net.set_weights(weights)
+        self.done = True
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+@pytest.mark.parametrize("in_batches", [False, True])
+def test_terminate_on_nan_finds_where_it_began(backend, layer, in_batches):
+    X, y = rows()
+    X, y = np.abs(X), y.astype(float)
+    net = Network([4, 6, Dropout(0.1), 5, 1], activation="softplus", backend=backend, seed=0)
+    rows_of = ([(X[i : i + 4], y[i : i + 4]) for i in range(0, 40, 4)],) if in_batches else (X, y)
+    message = (
+        r"the loss became (inf|nan) at step 4 \(epoch 1, batch 4\), and it began with the outputs"
+        rf" of the layer of net\.weights\[{layer}\]"
+    )
+    with pytest.raises(FloatingPointError, match=message):
+        net.fit(*rows_of, batch_size=4, callbacks=[Enlarge(layer, 3), TerminateOnNaN()])
+    assert net.steps == 4
+
+
+def test_terminate_on_nan_says_when_the_loss_overflows(backend):
+    net = Network([4, 1], loss="poisson", backend=backend, seed=0)
+    net.set_weights([(np.full((4, 1), 50.0), [0.0])])
+    with pytest.raises(FloatingPointError, match=r"inf at step 1 .* all outputs were finite"):
+        net.fit(np.ones((8, 4)), np.ones(8), callbacks=[TerminateOnNaN()])
+
+
+def test_terminate_on_nan_that_looks_seldom_names_the_step(backend):
+    X, y = rows()
+    net = Network([4, 8, 1], optimizer=SGD(1e30), backend=backend, seed=0)
+    with pytest.raises(FloatingPointError, match=r"at step [1-3] .*net.weights\[\d\] is no longer"):
+        net.fit(X, y, batch_size=4, callbacks=[TerminateOnNaN(5)])
+    assert net.steps == 5
 
 
 # -- the learning rate

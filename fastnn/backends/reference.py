@@ -94,9 +94,9 @@ class ReferenceBackend:
         out[...] = self._forward(self._state.weights, X)[-1].h
 
     @_silently
-    def outputs(self, X: Array) -> list[Array]:
-        """What each layer puts out, ``(n, n_out)``."""
-        return [at.h for at in self._forward(self._state.weights, X)]
+    def outputs(self, X: Array, step: int | None = None) -> list[Array]:
+        """What each layer puts out, ``(n, n_out)``; in training, given the number of the step."""
+        return [at.h for at in self._forward(self._state.weights, X, step)]
 
     @_silently
     def loss(
