@@ -13,6 +13,9 @@ _native = pytest.importorskip(
     "fastnn._native", reason="fastnn._native is not built", exc_type=ModuleNotFoundError
 )
 
+import fastnn  # noqa: E402
+from fastnn.backends.native import NativeBackend  # noqa: E402
+
 # Largest errors in units in the last place, whatever the instruction set and dtype: the measured
 # ones, rounded up.
 BOUNDS = {
@@ -153,6 +156,24 @@ def test_special_values(function, dtype, isa):
     np.testing.assert_array_equal(got, AT_SPECIAL[function])
     zero = got == 0
     np.testing.assert_array_equal(np.signbit(got[zero]), np.signbit(AT_SPECIAL[function])[zero])
+
+
+@EACH_ISA
+@pytest.mark.parametrize(("dtype", "tail"), [(np.float32, -5.6), (np.float64, -8.4)])
+def test_gelu_does_not_cancel_in_its_left_tail(dtype, tail, isa, monkeypatch):
+    """The rounding of z**2 / 2, of which it is an exponential, is what there is of errors."""
+    init = NativeBackend.__init__
+    monkeypatch.setattr(NativeBackend, "__init__", lambda self, spec: init(self, spec, isa))
+    net = fastnn.Network([1, fastnn.Dense(1, "gelu", use_bias=False)], dtype=dtype)
+    net.set_weights([([[1.0]], None)])
+    z = np.linspace(tail, 3, 5001, dtype=dtype)
+    exact = z.astype(np.float64) * special.ndtr(z.astype(np.float64))
+    np.testing.assert_allclose(
+        net.predict(z[:, np.newaxis])[:, 0], exact, rtol=2 * tail**2 * np.finfo(dtype).eps
+    )
+    beyond = net.predict(np.linspace(tail, -1000, 5001, dtype=dtype)[:, np.newaxis])
+    assert -exact[0] * 1.01 > np.abs(beyond).max()
+    assert np.abs(beyond[-1]) < 1e-30
 
 
 @EACH_ISA

@@ -9,7 +9,6 @@
 
 #define SELU_SCALE (REAL)1.0507009873554804934193349852946
 #define SELU_ALPHA (REAL)1.6732632423543772848170429916717
-#define GAUSS_CDF(z) ((REAL)0.5 * (NAME(verf)(z * (REAL)0.70710678118654752440) + 1))
 #define GAUSS_PDF(z) (NAME(vexp)(z * z * (REAL)-0.5) * (REAL)0.39894228040143267794)
 
 #define ACTIVATIONS(ROW)                                                                          \
@@ -24,7 +23,7 @@
         select(h > 0, splat(SELU_SCALE), h + SELU_SCALE * SELU_ALPHA), 0)                         \
     ROW(SOFTPLUS, vmax(splat(0), z) + NAME(vlog1p)(NAME(vexp)(-absolute(z))),                     \
         -NAME(vexpm1)(-h), 0)                                                                     \
-    ROW(GELU, z * GAUSS_CDF(z), GAUSS_CDF(z) + z * GAUSS_PDF(z), 1)                               \
+    ROW(GELU, z * NAME(normal_cdf)(z), NAME(normal_cdf)(z) + z * GAUSS_PDF(z), 1)                 \
     ROW(SILU, z * NAME(vsigmoid)(z),                                                              \
         NAME(vsigmoid)(z) * (1 + z * (1 - NAME(vsigmoid)(z))), 1)
 

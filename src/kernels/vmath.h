@@ -16,7 +16,7 @@
 #define TANH_SATURATION ((REAL)(IS_DOUBLE ? 20 : 10))
 #define SIN_TERMS (IS_DOUBLE ? 12 : 7) /* (pi/2)^(2n + 1) / (2n + 1)! is below an ulp */
 #define ERF_TERMS (IS_DOUBLE ? 19 : 11)
-#define ERF_SATURATION ((REAL)(IS_DOUBLE ? 6 : 4))
+#define ERFC_VANISHES ((REAL)(IS_DOUBLE ? 26 : 9.2))
 
 /* 1/k! */
 #ifndef FASTNN_SERIES
@@ -35,8 +35,8 @@ static const double erf_series[] = {
     ERF_TERM(17, 355687428096000.0), ERF_TERM(18, 6402373705728000.0)};
 #endif
 
-/* exp(x^2) erfc(x) on [1, ERF_SATURATION] as a polynomial in u = (1/(x + 2) - ERFCX_MIDDLE) *
- * ERFCX_SCALE, by Chebyshev interpolation in 50 digits. */
+/* exp(x^2) erfc(x) on [1, 4], in double [1, 6], as a polynomial in u = (1/(x + 2) - ERFCX_MIDDLE) *
+ * ERFCX_SCALE, by Chebyshev interpolation in 50 digits; beyond it is less exact. */
 #define ERFCX_MIDDLE ((REAL)(IS_DOUBLE ? 0.22916666666666666667 : 0.25))
 #define ERFCX_SCALE ((REAL)(IS_DOUBLE ? 9.6 : 12))
 static const REAL NAME(erfcx)[] = {
@@ -172,15 +172,17 @@ INLINE vec NAME(sin_turns)(vec x)
     return (vec)((ivec)y ^ odd);
 }
 
-INLINE vec NAME(verf)(vec x)
+/* Of the negative x = -a: -erf(a) for a < 1, and erfc(a) for larger ones, to where it vanishes */
+INLINE void NAME(erf_parts)(vec x, vec *near, vec *complement)
 {
-    const vec a = select(absolute(x) > ERF_SATURATION, splat(ERF_SATURATION), absolute(x));
-    const vec square = a * a;
-    vec near = splat((REAL)erf_series[ERF_TERMS - 1]);
+    x = vmax(splat(-ERFC_VANISHES), x);
+    const vec square = x * x;
+    vec series = splat((REAL)erf_series[ERF_TERMS - 1]);
 #pragma GCC unroll 32
     for (int k = ERF_TERMS - 2; k >= 0; k--)
-        near = near * square + (REAL)erf_series[k];
-    const vec u = (1 / (a + 2) - ERFCX_MIDDLE) * ERFCX_SCALE;
+        series = series * square + (REAL)erf_series[k];
+    *near = x * series;
+    const vec u = (1 / (2 - x) - ERFCX_MIDDLE) * ERFCX_SCALE;
     const int terms = sizeof(NAME(erfcx)) / sizeof(REAL);
     vec far = splat(NAME(erfcx)[terms - 1]);
 #pragma GCC unroll 16
@@ -188,8 +190,25 @@ INLINE vec NAME(verf)(vec x)
         far = far * u + NAME(erfcx)[k];
     ivec n;
     const vec p = NAME(exp_parts)(-square, &n);
-    const vec complement = (p + 1) * NAME(power_of_two)(n) * far;
-    return copy_sign(select(a < 1, a * near, 1 - complement), x);
+    *complement = (p + 1) * NAME(power_of_two)(n) * far;
+}
+
+INLINE vec NAME(verf)(vec x)
+{
+    vec near, complement;
+    const vec below = (vec)((ivec)x | SIGN_BIT);
+    NAME(erf_parts)(below, &near, &complement);
+    return copy_sign(select(below > -1, -near, 1 - complement), x);
+}
+
+/* (1 + erf(z / sqrt 2)) / 2; in the left tail this is half of erfc, which does not cancel */
+INLINE vec NAME(normal_cdf)(vec z)
+{
+    vec near, complement;
+    const vec below = (vec)((ivec)(z * (REAL)0.70710678118654752440) | SIGN_BIT);
+    NAME(erf_parts)(below, &near, &complement);
+    const vec tails = select(below > -1, 1 + near, complement);
+    return select(z < 0, tails * (REAL)0.5, 1 - tails * (REAL)0.5);
 }
 
 static void NAME(map)(int function, void *y, const void *x, ptrdiff_t n)
