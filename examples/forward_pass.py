@@ -49,9 +49,16 @@ def main() -> None:
     print(f"fastnn: {said.round(4)[0]}")
     np.testing.assert_allclose(said, h, rtol=1e-12)
 
-    figure, ax = plt.subplots(figsize=(7, 4), layout="constrained")
+    figure, ax = plt.subplots(figsize=(8, 4.5), layout="constrained")
     ax.axis("off")
-    places = [[(layer, unit - (a.size - 1) / 2) for unit in range(a.size)]
+    ax.set_title("what each unit puts out; the thicker a line, the larger the weight")
+    names = ["input", "sigmoid", "sigmoid", "softmax"]
+    for layer, (name, a) in enumerate(zip(names, outputs, strict=True)):
+        ax.annotate(f"{name}\n{a.shape}", (layer, -1.7), ha="center", va="center")
+    for layer, (W, b) in enumerate(WEIGHTS):
+        shapes = f"@ {W.shape}\n+ {(1, *b.shape)}"
+        ax.annotate(shapes, (layer + 0.5, -1.7), ha="center", va="center", color="grey")
+    places = [[(layer, (a.size - 1) / 2 - unit) for unit in range(a.size)]
               for layer, a in enumerate(outputs)]  # fmt: skip
     for before, after, (W, _) in zip(places, places[1:], WEIGHTS, strict=False):
         for (i, j), w in np.ndenumerate(W):
@@ -61,7 +68,7 @@ def main() -> None:
         for place, value in zip(row, values[0], strict=True):
             ax.scatter(*place, s=1500, color="white", edgecolors="black", zorder=2)
             ax.annotate(f"{value:.3f}", place, ha="center", va="center")
-    ax.margins(0.15)
+    ax.set(xlim=(-0.4, 3.4), ylim=(-2.1, 1.4))
     save(figure, args.output)
 
 

@@ -60,13 +60,14 @@ def main() -> None:
         "AdaGrad": lambda: AdaGrad(0.1),
         "RMSProp": lambda: RMSProp(0.01, rho=0.9),
         "Adam": lambda: Adam(0.03),
-        "a rate too large": lambda: SGD(1.02),
+        "a rate too large": lambda: SGD(1.03),
         "a rate too small": lambda: SGD(0.0005),
     }
     for name, make in contenders.items():
-        path = descend(make(), lambda x: 2 * x, [1.0], 150)[:, 0]
+        steps = 8 if "large" in name else 150
+        path = descend(make(), lambda x: 2 * x, [1.0], steps)[:, 0]
         axes[0].plot(path, label=name, linestyle=":" if "rate" in name else "-")
-    axes[0].set(title="x² from 1.0", xlabel="step", ylabel="x", ylim=(-1.1, 1.3))
+    axes[0].set(title="x² from 1.0", xlabel="step", ylabel="x", ylim=(-1.5, 1.5))
     axes[0].legend(fontsize="small")
 
     # Who stays in the dip. The hill is as high as the start, 1.25, so what rolls like a ball with
@@ -102,6 +103,7 @@ def main() -> None:
         "gradient descent": lambda: SGD(0.95),
         "momentum": lambda: SGD(0.1, momentum=0.9),
         "AdaGrad": lambda: AdaGrad(1.5),
+        "RMSProp": lambda: RMSProp(0.15, rho=0.9),
         "Adam": lambda: Adam(0.3),
     }
     for name, make in in_ravine.items():

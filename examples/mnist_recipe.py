@@ -21,10 +21,10 @@ from fastnn.schedules import OneCycle
 def main() -> None:
     args = options(__doc__)
     x_train, y_train, x_test, y_test = load_mnist()
-    epochs = 1 if args.quick else 20
     x_test = x_test.reshape(len(x_test), -1) / np.float32(255)
     change = Images((28, 28), shift=2, rotate=12, zoom=0.12, scale=1 / 255)
     batches = ArrayBatches(x_train, y_train, 100, transform=change, workers=2)
+    epochs = -(-600 // len(batches)) if args.quick else 20
     net = Network(
         [784, 512, Dropout(0.2), 512, Dropout(0.2), 10],
         loss="cross_entropy",

@@ -79,9 +79,10 @@ def main() -> None:
         curve.plot(history["loss"], label="training, penalties included")
         curve.plot(history["val_cross_entropy"], "--", label="validation")
         curve.set(title=name, xlabel="epoch", ylim=(0, 1.5))
-        ax.contourf(*axis, net.predict(grid).reshape(120, 120), levels=10, cmap="RdBu")
+        ax.contourf(*axis, net.predict(grid).reshape(120, 120), levels=10, cmap="RdBu", alpha=0.55)
         points, labels = rows if len(rows) == 2 else (X, y)
-        ax.scatter(*points.T, c=labels, cmap="RdBu", edgecolors="white", linewidth=0.4, s=14)
+        ax.scatter(*points.T, c=labels, cmap="RdBu", edgecolors="black", linewidth=0.3,
+                   s=14 if len(points) == ROWS else 5)  # fmt: skip
         ax.set(xticks=[], yticks=[])
     axes[0, 0].legend()
     assert max(test_loss, key=lambda name: test_loss[name]) == "nothing done"

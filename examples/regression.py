@@ -1,4 +1,4 @@
-"""Regression: weight from height, and the progress of diabetes from ten facts of a patient.
+"""Regression: weight from height, rent from five facts of a flat, diabetes from ten of a patient.
 
 The output is the identity, the loss the mean squared error. Inputs and targets are standardized,
 since a step of the optimizer suits numbers of about 1; with one unit and no hidden layer it is
@@ -15,7 +15,7 @@ from sklearn.metrics import r2_score
 
 from fastnn import Adam, Dense, Dropout, EarlyStopping, Network
 from fastnn.data import split, standardize
-from fastnn.schedules import Cosine
+from fastnn.schedules import Cosine, OneCycle
 
 
 def simple(quick: bool, ax: plt.Axes) -> None:
@@ -37,10 +37,40 @@ def simple(quick: bool, ax: plt.Axes) -> None:
     line = y_scaler.inverse_transform(net.predict(x_scaler.transform(grid)))
     ax.scatter(height, weight, s=8)
     ax.plot(grid, line, color="tab:orange")
-    ax.set(xlabel="height, cm", ylabel="weight, kg", title="one input")
+    ax.set(xlabel="height, cm", ylabel="weight, kg", title="weight from height")
 
 
-def multiple(quick: bool, curve: plt.Axes, ax: plt.Axes) -> None:
+def rent(quick: bool, ax: plt.Axes) -> None:
+    """Made-up flats: what a square metre costs depends on where, how old and how high it is."""
+    rng = np.random.default_rng(0)
+    n = 1200
+    area, age, floor = rng.gamma(9, 8, n), rng.uniform(0, 60, n), rng.integers(0, 12, n)
+    distance, balcony = rng.gamma(2, 4, n), rng.integers(0, 2, n)  # km to the centre
+    each = 9 + 10 * np.exp(-distance / 6) + 0.25 * floor - 0.004 * age * (60 - age)
+    paid = (area * each + 60 * balcony) * rng.lognormal(0, 0.08, n)
+    facts = np.column_stack([area, age, floor, distance, balcony])
+
+    X_train, X_test, y_train, y_test = split(facts, paid[:, np.newaxis], 0.25)
+    X_train, X_test, _ = standardize(X_train, X_test)
+    y_train, y_test, scaler = standardize(y_train, y_test)
+    epochs = 20 if quick else 80
+    optimizer = Adam(OneCycle(0.01, epochs))
+    net = Network([5, Dense(32, "tanh", l2=1e-4), 1], optimizer=optimizer, seed=0)
+    net.fit(X_train, y_train, epochs=epochs)
+    linear = LinearRegression().fit(X_train, y_train)
+    r2 = {}
+    for name, said in (("fastnn", net.predict(X_test)), ("linear", linear.predict(X_test))):
+        true, said = (scaler.inverse_transform(values) for values in (y_test, said))
+        r2[name] = r2_score(true, said)
+        ax.scatter(true, said, s=8, label=f"{name}: R² = {r2[name]:.2f}")
+    print(f"rent: R² {r2['fastnn']:.3f} (linear {r2['linear']:.3f})")
+    assert r2["fastnn"] > r2["linear"] + 0.02
+    ax.axline((1000, 1000), slope=1, color="grey", linewidth=0.8)
+    ax.set(xlabel="true rent", ylabel="predicted", title="rent from five facts, test rows")
+    ax.legend()
+
+
+def diabetes(quick: bool, curve: plt.Axes, ax: plt.Axes) -> None:
     X, y = load_diabetes(return_X_y=True)
     X_train, X_test, y_train, y_test = split(X, y, 0.25, seed=1)
     X_train, X_test, _ = standardize(X_train, X_test)
@@ -63,18 +93,19 @@ def multiple(quick: bool, curve: plt.Axes, ax: plt.Axes) -> None:
     assert r2 > 0.25
     curve.plot(history["loss"], label="training")
     curve.plot(history["val_loss"], "--", label="validation")
-    curve.set(xlabel="epoch", ylabel="mean squared error", title="ten inputs")
+    curve.set(xlabel="epoch", ylabel="mean squared error", title="diabetes from ten facts")
     curve.legend()
     ax.scatter(true, said, s=8)
     ax.axline((150, 150), slope=1, color="grey", linewidth=0.8)
-    ax.set(xlabel="true progress", ylabel="predicted", title=f"test rows, R² = {r2:.2f}")
+    ax.set(xlabel="true progress", ylabel="predicted", title=f"its test rows, R² = {r2:.2f}")
 
 
 def main() -> None:
     args = options(__doc__)
-    figure, axes = plt.subplots(1, 3, figsize=(14, 4.2), layout="constrained")
-    simple(args.quick, axes[0])
-    multiple(args.quick, axes[1], axes[2])
+    figure, axes = plt.subplots(2, 2, figsize=(10, 8), layout="constrained")
+    simple(args.quick, axes[0, 0])
+    rent(args.quick, axes[0, 1])
+    diabetes(args.quick, *axes[1])
     save(figure, args.output)
 
 

@@ -22,6 +22,10 @@ def spirals(n: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return np.column_stack([r * np.sin(angle), r * np.cos(angle)]), y
 
 
+COLORS = ["tab:blue", "tab:orange", "tab:green"]
+PALE = ["#c3daea", "#ffdfc2", "#c6e6c6"]
+
+
 class Boundaries(Callback):
     """Draw the class that the network would give each point, after some of the epochs."""
 
@@ -35,8 +39,8 @@ class Boundaries(Callback):
         axis = np.linspace(-1.2, 1.2, 200)
         grid = np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
         said = net.predict(grid).argmax(axis=1).reshape(200, 200)
-        ax.contourf(axis, axis, said, levels=[-0.5, 0.5, 1.5, 2.5], cmap="Pastel1")
-        ax.scatter(*self.X.T, c=self.y, cmap="Set1", s=5)
+        ax.contourf(axis, axis, said, levels=[-0.5, 0.5, 1.5, 2.5], colors=PALE)
+        ax.scatter(*self.X.T, c=np.take(COLORS, self.y), s=5)
         ax.set(title=f"epoch {epoch + 1}: {logs['accuracy']:.0%} right", xticks=[], yticks=[])
 
 

@@ -63,7 +63,7 @@ def main() -> None:
             ax.bar(places + 0.2 * unit - 0.1, [row[unit] for row in library], 0.18,
                    label=f"unit {unit + 1}")  # fmt: skip
         ax.set(title=f"outputs for the input {x}", xlabel="layer", xticks=places, ylim=(0, 1))
-    axes[0].legend()
+    axes[0].legend(loc="upper center")
     save(figure, args.output)
 
 

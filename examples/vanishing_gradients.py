@@ -7,11 +7,10 @@ spread of the signal the same from layer to layer.
 
 from __future__ import annotations
 
-import numpy as np
 from common import options, plt, save
 from sklearn.datasets import load_digits
 
-from fastnn import Adam, Dense, Network
+from fastnn import Adam, Dense, Network, plotting
 
 DEPTH = 10
 CONTENDERS = {  # activation, initialization
@@ -35,20 +34,21 @@ def main() -> None:
     X, y = load_digits(return_X_y=True)
     X = (X - X.mean()) / X.std()
     figure, (left, right) = plt.subplots(1, 2, figsize=(12, 4.5), layout="constrained")
-    first_to_last, accuracy = {}, {}
+    diagnoses, first_to_last, accuracy = {}, {}, {}
     for name, (activation, weight_init) in CONTENDERS.items():
         net = network(activation, weight_init)
-        _, gradients = net.gradients(X, y)
-        norms = [np.linalg.norm(dW) for dW, _ in gradients]
+        diagnoses[name] = net.diagnose(X, y)
+        norms = [layer.gradient_norm for layer in diagnoses[name]]
         history = net.fit(X, y, epochs=5 if args.quick else 20)
         first_to_last[name], accuracy[name] = norms[0] / norms[-1], history["accuracy"][-1]
         print(f"{name:16} gradient of the first layer to the last: {first_to_last[name]:8.1e},"
               f" accuracy after {len(history)} epochs: {accuracy[name]:.1%}")  # fmt: skip
-        left.semilogy(range(1, DEPTH + 2), norms, "o-", label=name)
         right.plot(range(1, len(history) + 1), history["accuracy"], label=name)
-    left.set(xlabel="layer", ylabel="norm of the gradient", title="before training")
+    print("\nwhat goes through the layers of the sigmoids drawn by Xavier's rule, before training")
+    print(diagnoses["sigmoid, Xavier"])
+    plotting.gradient_norms(diagnoses, left).set_title("before training")
     right.set(xlabel="epoch", ylabel="training accuracy", title="and what comes of it", ylim=(0, 1))
-    right.legend()
+    right.locator_params(axis="x", integer=True)
     save(figure, args.output)
     assert first_to_last["sigmoid, Xavier"] < 1e-3
     assert first_to_last["ReLU, He"] > 0.1
