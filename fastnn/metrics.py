@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from fastnn.training import Data
 
 __all__ = ["Metric", "judges"]
+
+_ENDINGS = ("_score", "_error", "_loss", "_coef", "_deviance")
 
 Metric: TypeAlias = str | Callable[[npt.NDArray[Any], Array], float]
 """The name of one of scikit-learn's, or a function of targets and outputs."""
@@ -78,9 +81,12 @@ def _of_sklearn(
         # A scorer asks a model about rows, and the model here knows the answers.
         return lambda y, outputs: float(scorer(_model(loss, outputs), outputs, _truth(loss, y)))
     function = getattr(metrics, name, None)
-    if not callable(function) or not name.endswith(("_score", "_error", "_loss", "_coef")):
+    if not callable(function) or not name.endswith(_ENDINGS) or name == "hinge_loss":
         raise unknown_name(argument, name, metrics.get_scorer_names())
-    return lambda y, outputs: float(function(_truth(loss, y), _answers(loss, outputs)))
+    second = list(inspect.signature(function).parameters)[1]
+    of_scores = second in ("y_score", "y_proba", "y_prob") or "log_loss" in name
+    answers = _scores if of_scores else _answers
+    return lambda y, outputs: float(function(_truth(loss, y), answers(loss, outputs)))
 
 
 def _truth(loss: Loss, y: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -96,7 +102,15 @@ def _truth(loss: Loss, y: npt.NDArray[Any]) -> npt.NDArray[Any]:
 def _answers(loss: Loss, outputs: Array) -> npt.NDArray[Any]:
     """Return what a network says by its outputs, likewise."""
     shift = outputs.dtype.type(loss.threshold - 0.5) if loss.kind == "binary" else 0
-    return _truth(loss, outputs - shift)
+    # Where numbers of one sign are expected, the outputs are the logarithm of their mean.
+    said = outputs - shift if loss.sign == "any" else np.exp(outputs)
+    return _truth(loss, said)
+
+
+def _scores(loss: Loss, outputs: Array) -> Array:
+    """Return a probability for each class; of yes and no only that of yes."""
+    probabilities = _probabilities(loss, outputs)
+    return probabilities[:, 1] if outputs.shape[1] == 1 else probabilities
 
 
 def _probabilities(loss: Loss, outputs: Array) -> Array:

@@ -357,8 +357,9 @@ class Network:
         metrics : iterable of str or callable
             Further figures to judge by after each epoch, on the validation rows, or on those to
             train on if there are none: names of scikit-learn's scorers (``"f1_macro"``,
-            ``"roc_auc"``, ``"r2"``) or functions (``"mean_absolute_error"``), or callables
-            ``metric(y, outputs)``.
+            ``"roc_auc"``, ``"r2"``) or functions (``"mean_absolute_error"``), which are given
+            classes, probabilities or numbers as they want, with ``"poisson"`` and ``"gamma"`` the
+            exponential of the outputs; or callables ``metric(y, outputs)``.
         callbacks : iterable of Callback
             What to call on the way.
         verbose : {0, 1, 2}

@@ -209,13 +209,19 @@ class Optimizer(Described):
 class SGD(Optimizer):
     """Gradient descent, with momentum on request (Sutskever et al. 2013).
 
+    Without momentum ``param -= learning_rate * grad``; with it::
+
+        buf = momentum * buf + grad
+        param -= learning_rate * buf                      # or, with nesterov,
+        param -= learning_rate * (grad + momentum * buf)
+
     Parameters
     ----------
     learning_rate : float or Schedule, default 0.001
     momentum : float, default 0.0
-        ``0 <= momentum < 1``; ``buf = momentum * buf + grad`` takes the gradient's place.
+        ``0 <= momentum < 1``.
     nesterov : bool, default False
-        Whether ``grad + momentum * buf`` does; needs ``momentum > 0``.
+        Whether to look ahead along the momentum; needs ``momentum > 0``.
     weight_decay : float, default 0.0
         An L2 penalty: ``grad += weight_decay * param``.
     clip_norm, clip_value : float, optional
@@ -257,6 +263,11 @@ class SGD(Optimizer):
 class AdaGrad(Optimizer):
     """Rates that fall with the sum of squared gradients (Duchi, Hazan and Singer 2011).
 
+    ::
+
+        total = total + grad**2
+        param -= learning_rate * grad / (sqrt(total) + epsilon)
+
     Parameters
     ----------
     learning_rate : float or Schedule, default 0.01
@@ -297,6 +308,14 @@ class AdaGrad(Optimizer):
 @dataclass(frozen=True, repr=False)
 class RMSProp(Optimizer):
     """Rates that follow a running mean of squared gradients (Tieleman and Hinton 2012).
+
+    ::
+
+        mean = rho * mean + (1 - rho) * grad**2
+        scaled = grad / (sqrt(mean) + epsilon)
+        param -= learning_rate * scaled           # or, with momentum,
+        buf = momentum * buf + scaled
+        param -= learning_rate * buf
 
     Parameters
     ----------
@@ -462,6 +481,12 @@ class _Adam(_Moments):
 class Adam(_Adam):
     """Running means of the gradient and of its square, their bias corrected (Kingma and Ba 2015).
 
+    At step t, counted from 1::
+
+        m = beta_1 * m + (1 - beta_1) * grad
+        v = beta_2 * v + (1 - beta_2) * grad**2
+        param -= learning_rate * (m / (1 - beta_1**t)) / (sqrt(v / (1 - beta_2**t)) + epsilon)
+
     Parameters
     ----------
     learning_rate : float or Schedule, default 0.001
@@ -491,6 +516,8 @@ class Adam(_Adam):
 class AdamW(_Adam):
     """Adam with the weight decay apart from the gradient (Loshchilov and Hutter 2019).
 
+    ``param *= 1 - learning_rate * weight_decay``, then the step of `Adam`.
+
     Parameters
     ----------
     learning_rate : float or Schedule, default 0.001
@@ -499,7 +526,7 @@ class AdamW(_Adam):
     epsilon : float, default 1e-8
         Greater than 0; added to the root, after the bias correction.
     weight_decay : float, default 0.01
-        First of all, ``param *= 1 - learning_rate * weight_decay``.
+        At least 0; decoupled, see above.
     amsgrad : bool, default False
         As of `Adam`.
     clip_norm, clip_value : float, optional

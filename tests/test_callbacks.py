@@ -365,6 +365,35 @@ def test_tensorboard_logger(tmp_path):
         assert recorded.count(name) == 3
 
 
+def test_tensorboard_logger_of_pytorch(monkeypatch, tmp_path):
+    """Where there is no tensorboardX."""
+    written = []
+
+    class SummaryWriter:
+        def __init__(self, directory):
+            written.append(directory)
+
+        def add_scalar(self, name, value, step):
+            written.append((name, step))
+
+        def flush(self):
+            written.append("flush")
+
+        def close(self):
+            written.append("close")
+
+    theirs = types.ModuleType("torch.utils.tensorboard")
+    theirs.SummaryWriter = SummaryWriter
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    for parent in ("torch", "torch.utils"):
+        monkeypatch.setitem(sys.modules, parent, types.ModuleType(parent))
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", theirs)
+    X, y = rows()
+    network().fit(X, y, epochs=2, callbacks=[TensorBoardLogger(tmp_path)])
+    epochs = [[*((n, e) for n in ("loss", "accuracy", "learning_rate")), "flush"] for e in (1, 2)]
+    assert written == [str(tmp_path), *epochs[0], *epochs[1], "close"]
+
+
 def test_tensorboard_logger_says_what_to_install(monkeypatch):
     for name in ("tensorboardX", "torch.utils.tensorboard"):
         monkeypatch.setitem(sys.modules, name, None)

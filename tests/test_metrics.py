@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -63,6 +65,56 @@ def test_of_yes_and_no(loss):
     assert {name: figures[name] for name in names} == pytest.approx(expected, rel=1e-5)
 
 
+def test_functions_of_probabilities():
+    metrics = pytest.importorskip("sklearn.metrics")
+    X, y = rows(3)
+    names = ["log_loss", "top_k_accuracy_score", "d2_log_loss_score"]
+    figures, p = last_figures("cross_entropy", 3, y, names, X)
+    assert {name: figures[name] for name in names} == pytest.approx(
+        {name: getattr(metrics, name)(y, p) for name in names}, rel=1e-5
+    )
+    X, y = rows(1)
+    names = ["log_loss", "roc_auc_score", "average_precision_score", "brier_score_loss"]
+    figures, outputs = last_figures("sigmoid_cross_entropy", 1, y, names, X)
+    p = 1 / (1 + np.exp(-outputs[:, 0].astype(np.float64)))
+    assert {name: figures[name] for name in names} == pytest.approx(
+        {name: getattr(metrics, name)(y, p) for name in names}, rel=1e-5
+    )
+
+
+@pytest.mark.parametrize("loss", ["poisson", "gamma"])
+def test_of_numbers_whose_mean_is_the_exponential(loss):
+    metrics = pytest.importorskip("sklearn.metrics")
+    X, _ = rows(1)
+    y = np.exp(X[:, 0])
+    names = [f"mean_{loss}_deviance", f"neg_mean_{loss}_deviance", "r2"]
+    figures, outputs = last_figures(loss, 1, y, names, X)
+    deviance = getattr(metrics, names[0])(y, np.exp(outputs[:, 0]))
+    r2 = metrics.r2_score(y, np.exp(outputs[:, 0]))
+    expected = dict(zip(names, (deviance, -deviance, r2), strict=True))
+    assert {name: figures[name] for name in names} == pytest.approx(expected, rel=1e-5)
+
+
+def test_every_scorer_there_is():
+    """Each is of some of these networks; those that are not say so."""
+    metrics = pytest.importorskip("sklearn.metrics")
+    X, y = rows(3)
+    nets = [
+        (Network([4, 3], loss="cross_entropy", backend="numpy", seed=0), y),
+        (Network([4, 1], loss="binary_cross_entropy", backend="numpy", seed=0), y > 0),
+        (Network([4, 4], loss="binary_cross_entropy", backend="numpy", seed=0), X > 0),
+        (Network([4, 1], loss="gamma", backend="numpy", seed=0), y + 1),
+    ]
+    for name in metrics.get_scorer_names():
+        judged = 0
+        for net, target in nets:
+            with warnings.catch_warnings(), contextlib.suppress(ValueError):
+                warnings.simplefilter("ignore")
+                assert len(net.fit(X, target, metrics=[name])[name]) == 1
+                judged += 1
+        assert judged, name
+
+
 def test_of_numbers_on_validation_rows():
     metrics = pytest.importorskip("sklearn.metrics")
     X, _ = rows(1)
@@ -103,6 +155,7 @@ def test_can_be_monitored():
     ("metrics", "error", "message"),
     [
         (["f1_makro"], ValueError, r"metrics\[0\] must be one of .*Did you mean 'f1_macro'"),
+        (["hinge_loss"], ValueError, r"metrics\[0\] must be one of"),
         (["confusion_matrix"], ValueError, r"metrics\[0\] must be one of"),
         ([3], TypeError, r"metrics\[0\] must be a name or a callable"),
         ("f1", TypeError, "metrics must be a list of names"),
