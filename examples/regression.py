@@ -2,7 +2,8 @@
 
 The output is the identity, the loss the mean squared error. Inputs and targets are standardized,
 since a step of the optimizer suits numbers of about 1; with one unit and no hidden layer it is
-linear regression, and must find the line of least squares.
+linear regression, and must find the line of least squares. With another loss the same network finds
+quantiles.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from sklearn.metrics import r2_score
 
 from fastnn import Adam, Dense, Dropout, EarlyStopping, Network
 from fastnn.data import split, standardize
+from fastnn.losses import Quantile
 from fastnn.schedules import Cosine, OneCycle
 
 
@@ -36,7 +38,21 @@ def simple(quick: bool, ax: plt.Axes) -> None:
     grid = np.array([[145.0], [195.0]])
     line = y_scaler.inverse_transform(net.predict(x_scaler.transform(grid)))
     ax.scatter(height, weight, s=8)
-    ax.plot(grid, line, color="tab:orange")
+    ax.plot(grid, line, color="tab:orange", label="mean")
+
+    quantiles = Network(
+        [1, 3], loss=Quantile([0.1, 0.5, 0.9]), optimizer=Adam(Cosine(0.1, epochs)), seed=0
+    )
+    quantiles.fit(X, y, epochs=epochs)
+    low, middle, high = y_scaler.inverse_transform(quantiles.predict(x_scaler.transform(grid))).T
+    ax.plot(grid, low, "--", color="tab:green", label="one in ten is below, one above")
+    ax.plot(grid, high, "--", color="tab:green")
+    ax.plot(grid, middle, ":", color="tab:green", label="median")
+    said = quantiles.predict(X)
+    inside = np.mean((said[:, :1] < y) & (y < said[:, 2:]))
+    print(f"{inside:.0%} of the weights are between the quantiles 0.1 and 0.9")
+    assert 0.7 < inside < 0.9
+    ax.legend()
     ax.set(xlabel="height, cm", ylabel="weight, kg", title="weight from height")
 
 
