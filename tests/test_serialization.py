@@ -288,10 +288,11 @@ serialization.write(sys.argv[1], {"w": np.zeros(50_000)})
 def test_what_a_killed_process_leaves_behind_is_removed_by_the_next_save(path):
     """But not what another process is writing."""
     arguments = [sys.executable, "-c", WRITE_AND_HANG, str(path)]
-    writing = [subprocess.Popen(arguments, stdout=subprocess.PIPE) for _ in range(3)]
+    writing = []
     try:
-        for process in writing:
-            process.stdout.readline()
+        for _ in range(3):  # one after another, so that each has the next name
+            writing.append(subprocess.Popen(arguments, stdout=subprocess.PIPE))
+            writing[-1].stdout.readline()
         temporary = [path.with_name(f".fastnn-{i}.tmp") for i in range(3)]
         assert sorted(path.parent.iterdir()) == temporary
         serialization.write(path, TENSORS)
