@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastnn._types import Array
 from fastnn._validation import all_finite, as_array, cast, describe
-from fastnn.backends import Pair, Spec
+from fastnn.backends import DenseSpec, Pair, Spec
 
 _AVERAGE = "average."
 
@@ -82,8 +82,15 @@ def first_broken(weights: Sequence[Pair]) -> int | None:
     return next((number for number, pair in enumerate(weights) if not is_finite(pair)), None)
 
 
+def check_finite(expected: str, arrays: Mapping[str, Array]) -> None:
+    """Refuse weights, and averages of them, that are infinite or nan."""
+    for name, array in arrays.items():
+        if name.startswith(("layers.", _AVERAGE)) and not all_finite(array):
+            raise ValueError(f"{expected}; got an infinite or nan one in {name!r}")
+
+
 def unnamed(
-    arrays: Mapping[str, Array], spec: Spec
+    arrays: Mapping[str, Array], layers: Sequence[DenseSpec], dtype: np.dtype[Any]
 ) -> tuple[list[Pair], list[list[Pair]], list[Pair] | None]:
     """Undo `named`; whether the numbers are finite does not matter."""
     left = dict(arrays)
@@ -92,10 +99,9 @@ def unnamed(
         if name not in left:
             raise ValueError(f"there must be a tensor {name!r}; got {sorted(arrays)}")
         array = left.pop(name)
-        if array.shape != shape or array.dtype != spec.dtype:
+        if array.shape != shape or array.dtype != dtype:
             raise ValueError(
-                f"tensor {name!r} must have shape {shape} and dtype {spec.dtype};"
-                f" got {describe(array)}"
+                f"tensor {name!r} must have shape {shape} and dtype {dtype}; got {describe(array)}"
             )
         return array
 
@@ -105,7 +111,7 @@ def unnamed(
                 take(f"{prefix}layers.{number}.weight", (layer.n_in, layer.n_out)),
                 take(f"{prefix}layers.{number}.bias", (layer.n_out,)) if layer.use_bias else None,
             )
-            for number, layer in enumerate(spec.layers)
+            for number, layer in enumerate(layers)
         ]
 
     weights = take_all("")

@@ -34,7 +34,7 @@ from fastnn._validation import (
     some_rows,
     target,
 )
-from fastnn._weights import converted, named, unnamed
+from fastnn._weights import check_finite, converted, named, unnamed
 from fastnn.activations import ACTIVATIONS
 from fastnn.averaging import Averaging
 from fastnn.averaging import checked as checked_averaging
@@ -103,6 +103,12 @@ class Network:
         If an argument is of a wrong type, unknown or out of range.
     ImportError
         If the compiled core is missing and ``backend`` is ``"native"``.
+
+    Notes
+    -----
+    Networks can be pickled, copied and sent to other processes, with all that further training
+    depends on. Unpickling runs whatever code the pickle holds, so it is for pickles of your own;
+    the files of `save` hold no code, and `load` takes them from anybody.
 
     Examples
     --------
@@ -772,6 +778,8 @@ class Network:
             If the file could not be written.
         TypeError
             If the loss is a function, which a file cannot hold.
+        ValueError
+            If a weight is infinite or nan; the old file is left as it was.
         """
         from fastnn import __version__, serialization
 
@@ -783,6 +791,7 @@ class Network:
         config, tensors = self._config(), named(self._backend.weights())
         if flag("include_optimizer", include_optimizer):
             config, tensors = self._everything()
+        check_finite("weights must be finite to be saved", tensors)
         metadata = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
@@ -810,7 +819,8 @@ class Network:
         Raises
         ------
         ValueError
-            If the file is damaged, or no model of a version known here.
+            If the file is damaged, no model of a version known here, or has a weight that is
+            infinite or nan.
         OSError
             If the file could not be read.
         ImportError
@@ -828,6 +838,7 @@ class Network:
             )
         try:
             config = json.loads(metadata["network"])
+            check_finite("weights must be finite", tensors)
             return cls._from_config(config, backend, tensors)
         except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ValueError(
@@ -853,18 +864,23 @@ class Network:
     ) -> Self:
         """Make a network from `_config` and named arrays, which must be just those it needs."""
         net = cls.__new__(cls)
+        features = integer("n_features", config["n_features"], 1, LARGEST)
+        layers = tuple(layer_from_config(layer) for layer in config["layers"])
+        dtype = float_dtype("dtype", config["dtype"])
+        check_order(layers)
+        # First the arrays: what is not there takes no memory for its description either.
+        own, training = _position.apart(tensors)
+        weights, slots, average = unnamed(own, dense_specs(features, layers), dtype)
         net._describe(
-            integer("n_features", config["n_features"], 1, LARGEST),
-            tuple(layer_from_config(layer) for layer in config["layers"]),
+            features,
+            layers,
             losses.from_config(config["loss"]),
             optimizers.from_config(config["optimizer"]),
             averages.from_config(config.get("averaging")),
-            float_dtype("dtype", config["dtype"]),
+            dtype,
             backend,
             integer("seed", config["seed"], 0),
         )
-        own, training = _position.apart(tensors)
-        weights, slots, average = unnamed(own, net._spec)
         if len(slots) not in (0, net._optimizer.slots):
             raise ValueError(
                 f"{net._optimizer} must have {net._optimizer.slots} slots; got {len(slots)}"
@@ -896,14 +912,23 @@ class Network:
         return config, tensors
 
     def __getstate__(self) -> dict[str, Any]:
+        from fastnn import __version__
+
         config, tensors = self._everything()
         return {
+            "format_version": _FORMAT_VERSION,
+            "fastnn_version": __version__,
             "config": config,
             "backend": self._backend_name,
             "tensors": tensors,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        if state.get("format_version") != _FORMAT_VERSION:
+            raise ValueError(
+                f"a pickled network must be of format version {_FORMAT_VERSION}; got one of version"
+                f" {state.get('format_version')!r}, by fastnn {state.get('fastnn_version')!r}"
+            )
         other = self._from_config(state["config"], state["backend"], state["tensors"])
         self.__dict__.update(other.__dict__)
 
