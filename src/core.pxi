@@ -402,7 +402,8 @@ cdef class Core:
         """Outputs for the rows of X in `out` or a new array; None, unless all can be used as it is.
 
         That is: X is a C-contiguous ndarray (n, n_in) of the network's dtype and of finite numbers,
-        and so is `out`, (n, n_out), writable and apart from X.
+        and so is `out`, (n, n_out), writable and apart from X.  Outputs that are not finite are
+        written, but not returned.
         """
         cdef Py_buffer x, y
         cdef Forward f
@@ -441,7 +442,7 @@ cdef class Core:
                 PyBuffer_Release(&y)
         finally:
             PyBuffer_Release(&x)
-        return None if f.bad else out
+        return None if f.bad or f.overflows else out
 
     cdef bint _fits(self, Py_buffer *view, ptrdiff_t columns):
         cdef int itemsize = self.net.K.itemsize
@@ -494,10 +495,11 @@ cdef class Core:
         cdef ptrdiff_t size, capacity
         cdef double flop = net.flop * f.n
         f.net = net
-        f.bad = False
+        f.bad = f.overflows = False
         f.watch.careful = False
         f.watch.stop = 0
         f.threads = _team(flop, flop)
+        memset(f.hits, 0, f.threads * sizeof(int64_t))  # OpenMP may give fewer threads
         f.buffer_bytes = forward_buffer_bytes(net, min(block_rows(net), max(f.n, 1)))
         size = 2 * f.threads * f.buffer_bytes
         with critical_section(self):

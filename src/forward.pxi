@@ -19,7 +19,7 @@ cdef struct Forward:
     ptrdiff_t X_stride
     ptrdiff_t n
     char *out              # (n, n_out) row-major, or NULL
-    bint check             # look for NaN and infinity in X
+    bint check             # look for NaN and infinity in X and in the outputs
     const int32_t *labels
     const char *dense
     const char *weight
@@ -27,7 +27,8 @@ cdef struct Forward:
     char *buffers          # two per thread
     ptrdiff_t buffer_bytes
     int threads
-    int bad                # told to the team: there was NaN or infinity
+    int bad                # told to the team: there was NaN or infinity in X,
+    int overflows          # or is in the outputs
     Watch watch
     int64_t hits[MAX_THREADS]
     fastnn_barrier barrier
@@ -49,6 +50,16 @@ cdef bint pack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x) noe
                 return False
     K.pack(x, rows * K.nr, X, f.X_stride, NULL, rows, n_in)
     return True
+
+
+cdef void unpack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, const char *x) noexcept nogil:
+    """Panels x into rows [first, first + rows) of the outputs."""
+    cdef const kernels *K = f.net.K
+    cdef ptrdiff_t n_out = f.net.layers[f.net.n_layers - 1].n_out
+    cdef char *out = f.out + first * n_out * K.itemsize
+    K.unpack(out, n_out, x, rows * K.nr, rows, n_out)
+    if f.check and not K.all_finite(out, rows * n_out):
+        fastnn_tell(&f.overflows, True)
 
 
 cdef inline void dense_panels(const Network *net, const Layer *layer, int activation, const char *x,
@@ -93,8 +104,7 @@ cdef void forward_rows(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x, cha
         hits[0] += K.loss(net.loss, net.loss_parameter, NULL, x, stride, &target,
                           f.row_loss + first, rows, layer.n_out)
     else:
-        K.unpack(f.out + first * layer.n_out * K.itemsize, layer.n_out, x, stride, rows,
-                 layer.n_out)
+        unpack_checked(f, first, rows, x)
 
 
 cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
@@ -102,7 +112,6 @@ cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
     cdef ptrdiff_t first = f.n * thread // team, last = f.n * (thread + 1) // team
     cdef ptrdiff_t rows = block_rows(f.net), blocks, take
     cdef char *x = f.buffers + 2 * thread * f.buffer_bytes
-    f.hits[thread] = 0
     blocks = (last - first + rows - 1) // rows
     while blocks > 0 and not fastnn_told(&f.bad) and not fastnn_told(&f.watch.stop):
         take = (last - first + blocks - 1) // blocks
@@ -142,7 +151,7 @@ cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
             net.K.activate(activation, layer.parameter, y, NULL, f.n * net.K.nr, f.n, layer.n_out)
         x, y = y, x
     if thread == 0:
-        net.K.unpack(f.out, layer.n_out, x, f.n * net.K.nr, f.n, layer.n_out)
+        unpack_checked(f, 0, f.n, x)
 
 
 cdef void forward_in_team(Forward *f, int thread, int team) noexcept nogil:
