@@ -22,6 +22,7 @@ from fastnn._position import Position
 from fastnn._types import Array
 from fastnn._validation import (
     LARGEST,
+    all_finite,
     describe,
     flag,
     float_dtype,
@@ -34,7 +35,7 @@ from fastnn._validation import (
     some_rows,
     target,
 )
-from fastnn._weights import check_finite, converted, named, unnamed
+from fastnn._weights import check_finite, converted, first_broken, named, unnamed
 from fastnn.activations import ACTIVATIONS
 from fastnn.averaging import Averaging
 from fastnn.averaging import checked as checked_averaging
@@ -296,6 +297,8 @@ class Network:
         ------
         TypeError, ValueError
             If X or `out` is not as described.
+        FloatingPointError
+            If an output is infinite or nan, since a layer's are too large for the dtype.
         """
         result = self._predict_directly(X, out)
         if result is not None:
@@ -307,6 +310,8 @@ class Network:
         else:
             output_buffer(out, shape, self._spec.dtype, X)
         self._backend.predict(X, out)
+        if not all_finite(out):
+            raise FloatingPointError(f"the outputs must be finite; {self._overflow(X)}")
         return out
 
     def fit(
@@ -391,7 +396,8 @@ class Network:
         TypeError, ValueError
             If an argument is not as described; nothing has changed then.
         FloatingPointError
-            At the end of an epoch in which the loss became infinite or nan.
+            At the end of an epoch in which the loss became infinite or nan, and at the end if the
+            last step made a weight so.
         RuntimeError
             If another thread is training this network.
         KeyboardInterrupt
@@ -548,11 +554,18 @@ class Network:
         ------
         TypeError, ValueError
             If an argument is not as described.
+        FloatingPointError
+            If the loss or a gradient is infinite or nan.
         """
         data = self._data(X, y, sample_weight)
         random = any(layer.dropout or layer.noise for layer in self._spec.layers)
         step = self._backend.steps() if random else 0
-        return self._backend.gradients(data.X, data.target, data.sample_weight, step)
+        loss, gradients = self._backend.gradients(data.X, data.target, data.sample_weight, step)
+        layer = first_broken(gradients)
+        if layer is not None or not math.isfinite(loss):
+            what = "the loss" if layer is None else f"the gradients of layer {layer}"
+            raise FloatingPointError(f"{what} must be finite; {self._overflow(data.X)}")
+        return loss, gradients
 
     def evaluate(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None
@@ -574,8 +587,32 @@ class Network:
         ------
         TypeError, ValueError
             If an argument is not as described.
+        FloatingPointError
+            If the loss is infinite or nan.
         """
-        return evaluate(self._backend, self._data(X, y, sample_weight), self._has_accuracy)
+        data = self._data(X, y, sample_weight)
+        figures = evaluate(self._backend, data, self._has_accuracy)
+        if not math.isfinite(figures["loss"]):
+            raise FloatingPointError(f"the loss must be finite; {self._overflow(data.X)}")
+        return figures
+
+    def _overflow(self, X: Array) -> str:
+        """Say which layer's outputs are the first that are not finite, in an error."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            for number, ((W, b), layer) in enumerate(
+                zip(self._backend.weights(), self._spec.layers, strict=True)
+            ):
+                sums = X @ W if b is None else X @ W + b
+                X = ACTIVATIONS[layer.activation].forward(sums, layer.parameter)
+                for what, values in (("sums", sums), ("outputs", X)):
+                    if not np.isfinite(values).all():
+                        row, unit = np.argwhere(~np.isfinite(values))[0]
+                        return (
+                            f"in {self.dtype} the {what} of layer {number} are not: got"
+                            f" {values[row, unit]} at row {row}, unit {unit}. Scale the inputs to"
+                            " about [-1, 1], or train with smaller steps"
+                        )
+        return f"all layers' outputs are, but {self.dtype} is too narrow for what follows from them"
 
     def diagnose(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None

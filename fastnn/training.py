@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -134,6 +136,7 @@ class Training:
                     break
                 position.end_epoch(self.net, self._figures())
                 self._tell(callbacks)
+            check_weights(self.backend)
             for callback in callbacks:
                 callback.on_train_end(self.net, self.history)
         finally:
@@ -298,6 +301,13 @@ class Training:
             figures["accuracy"] = int(hits.sum()) / position.seen
         if self.validation is not None:
             judged = evaluate(self.backend, self.validation, self.has_accuracy)
+            if not math.isfinite(judged["loss"]):
+                warnings.warn(
+                    f"val_loss became {judged['loss']} in epoch {position.epoch + 1}, while the"
+                    " loss is finite: some validation rows are too large for the network",
+                    RuntimeWarning,
+                    stacklevel=5,
+                )
             figures |= {f"val_{name}": value for name, value in judged.items()}
         return figures | self.judge()
 
@@ -413,3 +423,14 @@ def check_losses(
         " Scale the inputs to about [-1, 1], or give the optimizer a smaller learning_rate or"
         " a clip_norm"
     )
+
+
+def check_weights(backend: Backend) -> None:
+    """Raise FloatingPointError if the last step, whose loss was still finite, spoilt a weight."""
+    layer = first_broken(backend.weights())
+    if layer is not None:
+        raise FloatingPointError(
+            f"net.weights[{layer}] is no longer finite after step {backend.steps()}."
+            " Scale the inputs to about [-1, 1], or give the optimizer a smaller learning_rate or"
+            " a clip_norm"
+        )

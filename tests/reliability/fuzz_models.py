@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import copy
 import json
 import random
 import struct
@@ -61,6 +62,10 @@ def seeds(folder: Path) -> list[bytes]:
     return found
 
 
+def odd(rng: random.Random) -> Any:
+    return copy.deepcopy(rng.choice(ODD))
+
+
 def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Where there is anything in a JSON value."""
     yield path
@@ -77,7 +82,7 @@ def mutated_json(value: Any, rng: random.Random) -> Any:
         path = rng.choice(everywhere)
         if not path:
             if rng.random() < 0.02:
-                return rng.choice(ODD)
+                return odd(rng)
             continue
         inner = value
         try:
@@ -87,15 +92,13 @@ def mutated_json(value: Any, rng: random.Random) -> Any:
             if action == 0:
                 del inner[path[-1]]
             elif action == 1 and isinstance(inner, list):
-                inner.insert(path[-1], rng.choice(ODD))
+                inner.insert(path[-1], odd(rng))
             elif action == 1:
-                inner[rng.choice(("steps", "name", "extra", "training", "generator"))] = rng.choice(
-                    ODD
-                )
+                inner[rng.choice(("steps", "name", "extra", "training", "generator"))] = odd(rng)
             elif action == 2 and isinstance(inner[path[-1]], (int, float)):
                 inner[path[-1]] += rng.choice((-1, 1, 7, 2**31, 0.5))
             else:
-                inner[path[-1]] = rng.choice(ODD)
+                inner[path[-1]] = odd(rng)
         except (KeyError, IndexError, TypeError):  # an earlier change took the place away
             continue
     return value
