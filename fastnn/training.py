@@ -15,7 +15,6 @@ import numpy.typing as npt
 
 from fastnn._position import Position
 from fastnn._types import Array
-from fastnn._weights import first_broken
 from fastnn.callbacks import Callback, Checkpoint, Progress, StopTraining, TerminateOnNaN
 from fastnn.history import History
 
@@ -412,7 +411,7 @@ def check_losses(
     first = int(bad[0])
     step = backend.steps() - len(losses) + first + 1
     where = "" if epoch is None else f" (epoch {epoch + 1}, batch {batch + first + 1})"
-    layer = first_broken(backend.weights())
+    layer = backend.first_broken()
     broken = found(step, first) or (
         "all weights are still finite"
         if layer is None
@@ -427,7 +426,7 @@ def check_losses(
 
 def check_weights(backend: Backend) -> None:
     """Raise FloatingPointError if the last step, whose loss was still finite, spoilt a weight."""
-    layer = first_broken(backend.weights())
+    layer = backend.first_broken()
     if layer is not None:
         raise FloatingPointError(
             f"net.weights[{layer}] is no longer finite after step {backend.steps()}."

@@ -258,6 +258,22 @@ cdef class Core:
         finally:
             self._end_predicting()
 
+    def first_broken(self):
+        """The number of the first layer with a weight that is infinite or nan, or None."""
+        cdef Network *net = &self.net
+        cdef Layer *layer
+        cdef int i
+        self._begin_predicting()
+        try:
+            for i in range(net.n_layers):
+                layer = &net.layers[i]
+                if (not self._is_finite(layer.weight, layer.n_in, layer.n_out)
+                        or not self._is_finite(layer.bias, 1, layer.n_out)):
+                    return i
+            return None
+        finally:
+            self._end_predicting()
+
     def has_weights(self, pairs):
         """Whether the weights are those of contiguous `pairs`, bit by bit."""
         cdef Network *net = &self.net
@@ -280,6 +296,17 @@ cdef class Core:
             return True
         finally:
             self._end_predicting()
+
+    cdef bint _is_finite(self, ptrdiff_t offset, ptrdiff_t n, ptrdiff_t cols):
+        """Of padding nothing is known."""
+        cdef Network *net = &self.net
+        cdef ptrdiff_t nr = net.K.nr, whole = cols // nr, r
+        if not net.K.all_finite(at(net, net.params, offset), whole * n * nr):
+            return False
+        for r in range(n if cols % nr else 0):
+            if not net.K.all_finite(at(net, net.params, offset + (whole * n + r) * nr), cols % nr):
+                return False
+        return True
 
     cdef bint _same(self, ptrdiff_t offset, const char *rows, ptrdiff_t n, ptrdiff_t cols):
         cdef Network *net = &self.net

@@ -120,6 +120,9 @@ class Backend(Protocol):
     def weights(self) -> list[Pair]:
         """Copies of ``(W, b)``, one pair a layer."""
 
+    def first_broken(self) -> int | None:
+        """Number of the first layer with a weight that is infinite or nan."""
+
     def set_weights(self, weights: Sequence[Pair]) -> None:
         """Take over a copy of ``(W, b)``, one pair a layer."""
 

@@ -72,6 +72,9 @@ class NativeBackend:
     def weights(self) -> list[Pair]:
         return self.core.weights()
 
+    def first_broken(self) -> int | None:
+        return self.core.first_broken()
+
     def set_weights(self, weights: Sequence[Pair]) -> None:
         self.core.set_weights(_contiguous(weights, self.spec.dtype))
 

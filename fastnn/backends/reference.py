@@ -65,6 +65,12 @@ class ReferenceBackend:
     def weights(self) -> list[Pair]:
         return _copies(self._state.weights)
 
+    def first_broken(self) -> int | None:
+        for number, pair in enumerate(self._state.weights):
+            if not all(array is None or np.isfinite(array).all() for array in pair):
+                return number
+        return None
+
     def set_weights(self, weights: Sequence[Pair]) -> None:
         self._state = replace(self._state, weights=_copies(weights, self.spec.dtype))
 

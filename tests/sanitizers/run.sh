@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# The core under a tool that finds what no test can see, built in a folder of its own:
+#
+#   tests/sanitizers/run.sh address [pytest arguments]   AddressSanitizer, UndefinedBehaviorSanitizer
+#   tests/sanitizers/run.sh thread [pytest arguments]    ThreadSanitizer
+#   tests/sanitizers/run.sh memory [pytest arguments]    valgrind's memcheck
+#
+# PYTHON is an interpreter that has what the tests need, and Cython; CC must be GCC.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+tool=$1
+shift
+python=$(command -v "${PYTHON:-python3}")
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+cp -r fastnn src tests setup.py pyproject.toml README.md LICENSE "$scratch"
+sanitizers=$scratch/tests/sanitizers
+cd "$scratch"
+rm -f fastnn/_native.*.so
+export PYTHONPATH=$scratch PYTHONDONTWRITEBYTECODE=1
+
+build() { # compiler flags, which the linker gets too
+  CFLAGS="-g -O1 -fno-omit-frame-pointer $*" LDFLAGS="$*" \
+    "$python" setup.py --quiet build_ext --inplace >"$scratch/build.log" 2>&1 ||
+    { cat "$scratch/build.log" && exit 1; }
+}
+library() { gcc -print-file-name="lib$1.so"; }
+test() { "$python" -X faulthandler -m pytest -q -p no:cacheprovider "$@"; }
+
+case $tool in
+  address)
+    build -fsanitize=address,undefined -fno-sanitize-recover=all
+    # Leaks: Python itself keeps much until the end; the soak test looks for ours.
+    export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
+    export UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc
+    LD_PRELOAD="$(library asan) $(library ubsan)" test "$@"
+    ;;
+  thread)
+    build -fsanitize=thread
+    # GNU's OpenMP is not built for it, so all that it orders would look unordered: threads.c is an
+    # OpenMP of POSIX threads, which ThreadSanitizer understands.
+    gcc -g -O1 -fPIC -shared -fsanitize=thread -o libgomp.so.1 "$sanitizers/threads.c" -lpthread
+    export TSAN_OPTIONS="halt_on_error=1 suppressions=$sanitizers/thread.supp"
+    LD_LIBRARY_PATH=$scratch LD_PRELOAD="$(library tsan) $scratch/libgomp.so.1" test "$@"
+    ;;
+  memory)
+    build -DNDEBUG
+    export PYTHONMALLOC=malloc OMP_NUM_THREADS=2 FASTNN_ISA=avx2 # valgrind knows no AVX-512
+    valgrind --error-exitcode=9 --exit-on-first-error=yes --quiet --leak-check=no \
+      --suppressions="$sanitizers/python.supp" \
+      "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler "$@"
+    ;;
+  *)
+    echo "$0: expected address, thread or memory, got $tool" >&2
+    exit 2
+    ;;
+esac
