@@ -27,35 +27,58 @@ def _choose_isa(name):
     return names.index(name)
 
 
-def _usable_processors():
-    """Processors that this process may use: affinity, then the control group's quota."""
-    try:
-        count = len(os.sched_getaffinity(0))
-    except AttributeError:
-        count = os.cpu_count() or 1
-    try:
-        with open("/sys/fs/cgroup/cpu.max") as f:
-            quota, period = f.read().split()
-    except (OSError, ValueError):
+def _quota(folder):
+    """Processors that the control group of a folder may use, or None; version 2, then version 1."""
+    for names in (["cpu.max"], ["cpu.cfs_quota_us", "cpu.cfs_period_us"]):
         try:
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_quota_us") as f:
-                quota = f.read().strip()
-            with open("/sys/fs/cgroup/cpu/cpu.cfs_period_us") as f:
-                period = f.read().strip()
-        except OSError:
-            return count
+            words = []
+            for name in names:
+                with open(os.path.join(folder, name)) as file:
+                    words += file.read().split()
+            quota, period = map(int, words)  # "max" or -1: none
+            if quota > 0 and period > 0:
+                return -(-quota // period)
+        except (OSError, ValueError):
+            continue
+    return None
+
+
+def usable_processors(count, root="/"):
+    """Those of `count` processors that the quotas of control groups leave: of this process's group
+    and of all above it.  In a container the names of groups may be those outside of it."""
+    paths = ["/"]
     try:
-        if int(quota) > 0:
-            count = min(count, max(1, -(-int(quota) // int(period))))
-    except ValueError:  # "max": no quota
+        with open(os.path.join(root, "proc/self/cgroup")) as file:
+            for line in file:
+                _, controllers, path = line.rstrip("\n").split(":", 2)
+                if not controllers or "cpu" in controllers.split(","):
+                    paths.append(path)
+    except (OSError, ValueError):
         pass
+    for path in paths:
+        while True:
+            for top in ("sys/fs/cgroup", "sys/fs/cgroup/cpu"):
+                quota = _quota(os.path.join(root, top, path.strip("/")))
+                if quota is not None:
+                    count = min(count, quota)
+            if path in ("", "/"):
+                break
+            path = os.path.dirname(path)
     return count
+
+
+def _processors():
+    """Of this process, by its affinity."""
+    try:
+        return len(os.sched_getaffinity(0))
+    except AttributeError:
+        return os.cpu_count() or 1
 
 
 _isa = _choose_isa(os.environ.get("FASTNN_ISA"))
 _default_threads = (
     fastnn_max_threads() if os.environ.get("OMP_NUM_THREADS")
-    else min(fastnn_max_threads(), _usable_processors())
+    else min(fastnn_max_threads(), usable_processors(_processors()))
 )
 
 

@@ -187,10 +187,11 @@ def fuzz(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--inputs", type=int, default=10_000)
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="then it ends anyway")
     parser.add_argument("--seed", type=int, default=0)
     given = parser.parse_args()
     began = time.monotonic()
-    happened, bad = fuzz(given.inputs, given.seed)
+    happened, bad = fuzz(given.inputs, given.seed, given.seconds)
     print(f"{happened.total()} inputs in {time.monotonic() - began:.0f} s: {dict(happened)}")
     for name, text in bad.items():
         print(f"\n{name}\n{text}")
