@@ -1,6 +1,8 @@
 # Each target sets up what it needs in .venv on first use; a second run only does what is left.
 #   make demo    train on handwritten digits, and compare
 #   make test    run all tests
+#   make reliability  what takes minutes of the tests that try to break it
+#   make sanitize     some tests under AddressSanitizer, ThreadSanitizer and valgrind (GCC)
 #   make bench   time fastnn beside other libraries
 #   make lint    style and types
 #   make clean   remove all that was built
@@ -10,13 +12,23 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: demo test bench lint clean
+.PHONY: demo test reliability sanitize bench lint clean
 
 demo: $(VENV)/.fastnn
 	$(BIN)/python examples/train_mnist.py $(ARGS)
 
 test: $(VENV)/.fastnn
 	$(BIN)/python -m pytest $(ARGS)
+
+reliability: $(VENV)/.fastnn
+	$(BIN)/python -m pytest -m slow tests/reliability $(ARGS)
+
+SANITIZE = PYTHON=$(BIN)/python tests/sanitizers/run.sh
+sanitize: $(VENV)/.fastnn
+	$(SANITIZE) address tests/test_native_training.py tests/test_fit.py tests/test_network.py \
+	  tests/reliability/test_threads.py tests/reliability/test_numbers.py -k "not room" $(ARGS)
+	$(SANITIZE) thread tests/reliability/test_threads.py -k "sixteen or used_by_all or changed" $(ARGS)
+	$(SANITIZE) memory tests/reliability/test_numbers.py -k "native and overflow" $(ARGS)
 
 bench: $(VENV)/.fastnn
 	$(BIN)/python -m fastnn bench $(ARGS)

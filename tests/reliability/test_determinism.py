@@ -96,7 +96,9 @@ TRAIN = """
 
 
 @pytest.mark.parametrize("clip_norm", [0, 0.5])
-@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "isa", [ISAS[0], *(pytest.param(isa, marks=pytest.mark.slow) for isa in ISAS[1:])]
+)
 def test_runs_and_numbers_of_threads(isa, dtype, clip_norm, tmp_path):
     """In processes of their own, through a file in the middle."""
     arguments = (dtype, clip_norm, tmp_path / "model")
