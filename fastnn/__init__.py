@@ -52,7 +52,12 @@ _LOADED_ON_USE = (
     "serialization",
     "sklearn",
 )
-_FROM_LOADED_ON_USE = {"patch_sklearn": "sklearn", "unpatch_sklearn": "sklearn"}
+_FROM_LOADED_ON_USE = {
+    "patch_sklearn": "sklearn",
+    "unpatch_sklearn": "sklearn",
+    "train_many": "population",
+    **dict.fromkeys(("bag", "cross_validate"), "resampling"),
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -73,3 +73,34 @@ class Core:
         tick: Callable[[int], object] | None,
         shares: npt.NDArray[np.float64] | None = None,
     ) -> None: ...
+
+class Member:
+    epoch: int
+    batch: int
+    ended: bool
+    diverged: bool
+    batch_loss: npt.NDArray[np.float64]
+    batch_hits: npt.NDArray[np.int64]
+    batch_weight: npt.NDArray[np.float64]
+    loss: npt.NDArray[np.float64]
+    hits: npt.NDArray[np.int64]
+    val_loss: npt.NDArray[np.float64] | None
+    val_hits: npt.NDArray[np.int64] | None
+    def __init__(
+        self,
+        core: Core,
+        X: _Array,
+        target: npt.NDArray[Any],
+        weight: _Array | None,
+        rows: npt.NDArray[np.int32] | None,
+        batch_size: int,
+        epochs: int,
+        optimizer: _Optimizer,
+        rates: npt.NDArray[np.float64],
+        shares: npt.NDArray[np.float64] | None,
+        generator: np.random.BitGenerator | None,
+        validation: tuple[_Array, npt.NDArray[Any], _Array | None] | None,
+        stopping: tuple[int, bool, bool, float, bool] | None,
+    ) -> None: ...
+
+def train_many(members: Sequence[Member], tick: Callable[[int], object] | None = None) -> None: ...

@@ -545,11 +545,17 @@ def progress(verbose: int, epochs: int, batches: int | None) -> Progress:
     """Return the display for ``verbose``: 0 none, 1 a bar where one can move, 2 or else lines."""
     if verbose == 0:
         return Progress()
-    if verbose == 1 and (sys.stderr.isatty() or "ipykernel" in sys.modules):
+    bar = moving_bar() if verbose == 1 else None
+    return Lines(epochs) if bar is None else Bar(epochs, batches, bar)
+
+
+def moving_bar() -> Callable[..., Any] | None:
+    """Return tqdm, if it is there and a terminal or notebook to show it."""
+    if sys.stderr.isatty() or "ipykernel" in sys.modules:
         try:
             from tqdm.auto import tqdm
         except ImportError:
             pass
         else:
-            return Bar(epochs, batches, tqdm)
-    return Lines(epochs)
+            return tqdm  # type: ignore[no-any-return]
+    return None

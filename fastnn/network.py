@@ -8,7 +8,7 @@ import math
 import os
 import secrets
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
@@ -40,7 +40,7 @@ from fastnn.activations import ACTIVATIONS
 from fastnn.averaging import Averaging
 from fastnn.averaging import checked as checked_averaging
 from fastnn.backends import BACKENDS, Pair, Spec, create
-from fastnn.callbacks import Callback, checked, progress
+from fastnn.callbacks import Callback, Progress, checked, progress
 from fastnn.history import History
 from fastnn.layers import Dense, Layer
 from fastnn.layers import from_config as layer_from_config
@@ -48,7 +48,7 @@ from fastnn.losses import Parametric
 from fastnn.metrics import Metric, judges
 from fastnn.optimizers import Optimizer
 from fastnn.schedules import Schedule
-from fastnn.training import Data, Stream, Training, check_losses, evaluate, shares_of
+from fastnn.training import Data, Figures, Stream, Training, check_losses, evaluate, shares_of
 
 if TYPE_CHECKING:
     from fastnn.data import Batch
@@ -440,6 +440,31 @@ class Network:
             validation = self._validation(validation_data)
         judged = data if isinstance(data, Data) and validation is None else validation
         judge = judges(self, metrics, judged, "" if validation is None else "val_")
+        return self._train(
+            data,
+            validation,
+            epochs,
+            batch_size,
+            shuffle,
+            judge,
+            callbacks,
+            progress(verbose, epochs, batches),
+            resume,
+        )
+
+    def _train(
+        self,
+        data: Data | Stream,
+        validation: Data | None,
+        epochs: int,
+        batch_size: int,
+        shuffle: bool,
+        judge: Callable[[], Figures] = dict,
+        callbacks: Sequence[Callback] = (),
+        progress: Progress | None = None,
+        resume: bool = False,
+    ) -> History:
+        """Train on what has been checked."""
         with self._one_trainer:
             if self.history is None or not resume:
                 resume = False
@@ -457,7 +482,7 @@ class Network:
                 has_accuracy=self._has_accuracy,
                 judge=judge,
                 callbacks=callbacks,
-                progress=progress(verbose, epochs, batches),
+                progress=progress or Progress(),
                 history=self.history,
                 position=self._position,
             ).run(resume)

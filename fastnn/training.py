@@ -23,7 +23,16 @@ if TYPE_CHECKING:
     from fastnn.backends import Backend
     from fastnn.network import Network
 
-__all__ = ["Data", "Figures", "Stream", "Training", "check_losses", "evaluate", "shares_of"]
+__all__ = [
+    "Data",
+    "Figures",
+    "Stream",
+    "Training",
+    "batch_weights",
+    "check_losses",
+    "evaluate",
+    "shares_of",
+]
 
 Figures = dict[str, float]
 _FOREVER = 2**62
@@ -47,8 +56,8 @@ class Data:
     def __len__(self) -> int:
         return len(self.X)
 
-    def __getitem__(self, rows: slice) -> Data:
-        """Return some of the rows, without copying."""
+    def __getitem__(self, rows: slice | npt.NDArray[np.int32]) -> Data:
+        """Return some of the rows; of a slice without copying."""
         weight = self.sample_weight
         return Data(self.X[rows], self.target[rows], None if weight is None else weight[rows])
 
@@ -190,7 +199,7 @@ class Training:
         order = None
         if self.shuffle:
             order = self.shuffler.permutation(len(data)).astype(np.int32)
-        weights = _batch_weights(data, order, self.batch_size)
+        weights = batch_weights(data, order, self.batch_size)
         optimizer = None
         while position.batch < len(weights):
             first, step = position.batch, self.backend.steps()
@@ -214,7 +223,7 @@ class Training:
             for data, is_last in self._in_turn(batches):
                 step = self.backend.steps()
                 rates = self.net.optimizer.rates(self.net.epochs, step, 1)
-                weights = _batch_weights(data, None, len(data))
+                weights = batch_weights(data, None, len(data))
                 self._take(data, None, rates, weights, clock, is_last)
                 clock.call(self.net, self.backend.steps())
         if not position.batch:
@@ -375,22 +384,25 @@ def shares_of(
     return shares if shares.any() else None
 
 
-def _batch_weights(
+def batch_weights(
     data: Data, order: npt.NDArray[np.int32] | None, batch_size: int
 ) -> npt.NDArray[np.float64]:
     """Return (batches,): what each batch counts in the mean over the epoch."""
+    rows = len(data) if order is None else len(order)
     if data.sample_weight is None:
-        batches = -(-len(data) // batch_size)
+        batches = -(-rows // batch_size)
         counts = np.full(batches, float(batch_size))
-        counts[-1] = len(data) - (batches - 1) * batch_size
+        counts[-1] = rows - (batches - 1) * batch_size
         return counts
     weights = data.sample_weight if order is None else data.sample_weight[order]
-    return np.add.reduceat(weights, np.arange(0, len(data), batch_size), dtype=np.float64)
+    return np.bincount(np.arange(rows) // batch_size, weights).astype(np.float64)
 
 
 def _mean(losses: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> float:
-    total = weights.sum()
-    return float(losses @ weights / total if total > 0 else losses.mean())
+    """Summed one after the other, as the core does for a population."""
+    if not weights.any():
+        weights = np.ones(len(weights))
+    return float(np.cumsum(losses * weights)[-1] / np.cumsum(weights)[-1])
 
 
 def check_losses(

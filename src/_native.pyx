@@ -3,8 +3,8 @@
 """The compiled core: networks in panels, trained and run without the GIL.
 
 `network.pxi` describes a network and its memory, `step.pxi` is one training
-step as a team of threads takes it, `forward.pxi` runs a network over rows.
-This file is the door from Python.
+step as a team of threads takes it, `forward.pxi` runs a network over rows,
+`population.pxi` trains many networks at once.  This file is the door from Python.
 """
 
 import os
@@ -17,9 +17,10 @@ from cpython.buffer cimport (
 )
 from cpython.exc cimport PyErr_CheckSignals
 from cpython.pystate cimport PyThreadState
+from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport critical_section
 from cython.parallel cimport parallel, prange, threadid
-from libc.math cimport pow, sqrt
+from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy, memset
 
@@ -38,3 +39,4 @@ include "network.pxi"
 include "forward.pxi"
 include "step.pxi"
 include "core.pxi"
+include "population.pxi"

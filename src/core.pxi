@@ -117,7 +117,6 @@ cdef class Core:
     cdef ptrdiff_t n_in, n_out
     cdef object dtype
     cdef str format
-    cdef bint has_average
     cdef bint training           # who uses the network, and the buffers: under the object's lock
     cdef int predicting
     cdef int forks               # when that was written down
@@ -357,19 +356,15 @@ cdef class Core:
         return 0
 
     cdef int _need_average(self) except -1:
-        if not self.has_average:
-            if self.net.average == NULL:
-                self.net.average = <char *>self.memory.take(self.net.n_params,
-                                                            self.net.K.itemsize)
-            memcpy(self.net.average, self.net.params, self.net.n_params * self.net.K.itemsize)
-            self.has_average = True
+        if self.net.average == NULL:
+            self.net.average = <char *>self.memory.take(self.net.n_params, self.net.K.itemsize)
         return 0
 
     def average(self):
         """A copy of the average of the weights, like `weights`, or None."""
         self._begin_predicting()
         try:
-            return self._read(self.net.average) if self.has_average else None
+            return self._read(self.net.average) if self.net.has_average else None
         finally:
             self._end_predicting()
 
@@ -377,10 +372,11 @@ cdef class Core:
         """Take over a copy of an average of the weights; of None, that there is none."""
         self._begin_training()
         try:
-            self.has_average = False
+            self.net.has_average = False
             if pairs is not None:
                 self._need_average()
                 self._write(self.net.average, pairs)
+                self.net.has_average = True
         finally:
             self._end_training()
 
@@ -480,41 +476,30 @@ cdef class Core:
     def loss(self, X, target, weight):
         """Mean loss (penalties included) and hits of all rows, without dropout."""
         cdef _Data data = _Data(self, X, target, weight)
-        cdef Network *net = &self.net
         cdef Forward f
-        cdef ptrdiff_t r
-        cdef int64_t hits = 0
-        cdef double total = 0, weight_sum = 0, w, penalty = 0, scale
-        cdef int i
-        cdef ptrdiff_t j
-        cdef const Block *k
         cdef _Workspace memory = _Workspace()
+        cdef int64_t hits
+        cdef double mean
+        self._set_rows(&f, data)
+        f.row_loss = <double *>memory.take(f.n, sizeof(double))
+        self._begin_predicting()
+        try:
+            self._forward(&f)
+            mean = mean_loss(&f, &hits)
+        finally:
+            self._end_predicting()
+        return mean, hits
+
+    cdef int _set_rows(self, Forward *f, _Data data) except -1:
+        """Sets f to find the loss of the rows."""
         f.X = <const char *>data.X.data
         f.X_stride = self.n_in
         f.n = data.rows
         f.check = False
         f.labels = data.labels()
         f.dense = data.dense()
-        f.row_loss = <double *>memory.take(f.n, sizeof(double))
-        self._begin_predicting()
-        try:
-            self._forward(&f)
-            if net.penalized:
-                for j in range(net.n_blocks):
-                    k = &net.blocks[j]
-                    penalty += net.K.penalty(k.layer.l1, k.layer.l2, NULL,
-                                             at(net, net.params, k.weight), k.rows, k.cols)
-        finally:
-            self._end_predicting()
-        for r in range(f.n):
-            w = item(data.weight.data, r, net.K.itemsize) if data.weight.data else 1
-            total += w * f.row_loss[r]
-            weight_sum += w
-        for i in range(f.threads):
-            hits += f.hits[i]
-        scale = 1 / weight_sum if weight_sum > 0 else 0.0
-        return (total * net.loss_scale * scale
-                + penalty * (scale if net.mean_penalty else 1.0)), hits
+        f.weight = <const char *>data.weight.data
+        return 0
 
     cdef int _forward(self, Forward *f) except -1:
         """Runs f, whose data are set, with memory of its own or the network's."""
@@ -621,12 +606,32 @@ cdef class Core:
         run_steps(s, 0, 1)
         return end_watch(&s.watch)
 
+    cdef int _set_optimizer(self, optimizer) except -1:
+        """From (code, slots, coefficients, clip_norm or None, clip_value or None)."""
+        cdef Steps *s = &self.steps
+        code, slots, (decay1, decay2, epsilon, weight_decay, last), clip_norm, clip_value = optimizer
+        self._need_slots(slots)
+        s.mode = TRAIN_CLIPPED if clip_norm is not None else TRAIN
+        s.clip_norm = clip_norm or 0
+        s.clip_value = clip_value or 0
+        s.optimizer.kind = code
+        s.optimizer.slots = slots
+        s.optimizer.nesterov = code != NADAM and last != 0
+        s.momentum_decay = last
+        s.optimizer.decay1 = decay1
+        s.optimizer.decay2 = decay2
+        s.optimizer.epsilon = epsilon
+        s.optimizer.weight_decay = weight_decay
+        s.optimizer.grad_scale = 1
+        s.optimizer.root_scale = 1
+        return 0
+
     def train(self, X, target, weight, order, ptrdiff_t batch_size, optimizer, rates, losses, hits,
               tick, shares=None):
         """One optimizer step for each batch of `batch_size` of the rows that `order` lists, or all.
 
-        `optimizer` is (code, slots, coefficients, clip_norm or None, clip_value or None); losses and
-        hits are filled.  `shares`, if given, are those of the weights in their average.
+        `optimizer` is as `_set_optimizer` takes it; losses and hits are filled.  `shares`, if given,
+        are those of the weights in their average.
         Between runs of steps, signals are looked at and tick(batches done) is called.
         """
         cdef Steps *s = &self.steps
@@ -643,14 +648,12 @@ cdef class Core:
         cdef bint careful = is_long(flop, min(batch_size, n))
         cdef Run run
         cdef _Buffer momentums
-        code, slots, (decay1, decay2, epsilon, weight_decay, last), clip_norm, clip_value = optimizer
         if min(rate.size(), loss.size(), hit.size()) < steps or (
                 share.data and share.size() < steps):
             raise ValueError(f"rates, shares, losses, hits: expected {steps} items")
         self._begin_training()
         try:
-            self._need_slots(slots)
-            s.mode = TRAIN_CLIPPED if clip_norm is not None else TRAIN
+            self._set_optimizer(optimizer)
             s.later = s.mode == TRAIN and flop > FLOP_OF_LATER_UPDATE
             self._need_workspace(min(batch_size, n), team, s.mode, data.dense() != NULL)
             self._set_data(data)
@@ -658,25 +661,14 @@ cdef class Core:
             s.n = n
             s.batch = batch_size
             s.step = self.step
-            s.clip_norm = clip_norm or 0
-            s.clip_value = clip_value or 0
             s.rates = <const double *>rate.data
             s.shares = <const double *>share.data
             if share.data:
                 self._need_average()
+                begin_average(&self.net)
             s.losses = <double *>loss.data
             s.hits = <int64_t *>hit.data
-            s.optimizer.kind = code
-            s.optimizer.slots = slots
-            s.optimizer.nesterov = code != NADAM and last != 0
-            s.momentum_decay = last
-            s.optimizer.decay1 = decay1
-            s.optimizer.decay2 = decay2
-            s.optimizer.epsilon = epsilon
-            s.optimizer.weight_decay = weight_decay
-            s.optimizer.grad_scale = 1
-            s.optimizer.root_scale = 1
-            if code == NADAM:
+            if s.optimizer.kind == NADAM:
                 momentums = _Buffer.of(empty(steps + 1), "momentums", "d", True)
                 s.momentums = <const double *>momentums.data
                 list_momentums(s, <double *>momentums.data, steps)

@@ -173,3 +173,26 @@ cdef void forward(Forward *f) noexcept nogil:
     fastnn_call_team(&f.barrier)
     with parallel(num_threads=f.threads):
         forward_in_team(f, threadid(), fastnn_team_size())
+
+
+cdef double mean_loss(const Forward *f, int64_t *hits) noexcept nogil:
+    """Mean of the rows' losses that `forward` has found, penalties included; and hits, not NULL."""
+    cdef const Network *net = f.net
+    cdef const Block *k
+    cdef double total = 0, weight_sum = 0, penalty = 0, w, scale
+    cdef ptrdiff_t r, j
+    cdef int i
+    for r in range(f.n):
+        w = item(f.weight, r, net.K.itemsize) if f.weight else 1
+        total += w * f.row_loss[r]
+        weight_sum += w
+    hits[0] = 0
+    for i in range(f.threads):
+        hits[0] += f.hits[i]
+    if net.penalized:
+        for j in range(net.n_blocks):
+            k = &net.blocks[j]
+            penalty += net.K.penalty(k.layer.l1, k.layer.l2, NULL, at(net, net.params, k.weight),
+                                     k.rows, k.cols)
+    scale = 1 / weight_sum if weight_sum > 0 else 0.0
+    return total * net.loss_scale * scale + penalty * (scale if net.mean_penalty else 1.0)

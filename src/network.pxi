@@ -51,6 +51,7 @@ cdef struct Network:
     char *transposed
     char *state[3]
     char *average          # of the weights over the steps
+    bint has_average       # whether any step counted yet
     char *grads
 
 
@@ -145,6 +146,13 @@ cdef void refresh_transposed(const Network *net) noexcept nogil:
     cdef ptrdiff_t i
     for i in range(net.n_blocks):
         transpose_block(net, &net.blocks[i])
+
+
+cdef void begin_average(Network *net) noexcept nogil:
+    """The average, if there is none yet, from the present weights."""
+    if not net.has_average:
+        memcpy(net.average, net.params, net.n_params * net.K.itemsize)
+        net.has_average = True
 
 
 cdef inline void transpose_block(const Network *net, const Block *k) noexcept nogil:

@@ -130,19 +130,60 @@ class NativeBackend:
             sample_weight,
             order,
             batch_size,
-            (
-                optimizer.code,
-                optimizer.slots,
-                optimizer.coefficients(),
-                optimizer.clip_norm,
-                optimizer.clip_value,
-            ),
+            described(optimizer),
             rates,
             losses,
             hits,
             tick,
             shares,
         )
+
+
+def described(optimizer: Optimizer) -> tuple[int, int, tuple[float, ...], Any, Any]:
+    """An optimizer as the core takes it."""
+    return (
+        optimizer.code,
+        optimizer.slots,
+        optimizer.coefficients(),
+        optimizer.clip_norm,
+        optimizer.clip_value,
+    )
+
+
+def member(
+    backend: NativeBackend,
+    X: Array,
+    target: npt.NDArray[Any],
+    sample_weight: Array | None,
+    rows: npt.NDArray[np.int32] | None,
+    batch_size: int,
+    epochs: int,
+    optimizer: Optimizer,
+    rates: npt.NDArray[np.float64],
+    shares: npt.NDArray[np.float64] | None,
+    generator: np.random.BitGenerator | None,
+    validation: tuple[Array, npt.NDArray[Any], Array | None] | None,
+    stopping: tuple[int, bool, bool, float, bool] | None,
+) -> _native.Member:
+    """A network of a population that the core is to train; see `_native.Member`."""
+    return _native.Member(
+        backend.core,
+        X,
+        target,
+        sample_weight,
+        rows,
+        batch_size,
+        epochs,
+        described(optimizer),
+        rates,
+        shares,
+        generator,
+        validation,
+        stopping,
+    )
+
+
+train_many = _native.train_many
 
 
 class NativeBackendOfFunction(NativeBackend):
