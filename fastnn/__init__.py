@@ -49,6 +49,7 @@ _LOADED_ON_USE = (
     "datasets",
     "diagnosis",
     "plotting",
+    "search",
     "serialization",
     "sklearn",
 )

@@ -83,6 +83,20 @@ _FALLING = ("loss", "error", "deviance", "mse", "mae", "rmse")
 _RISING = ("accuracy", "score", "f1", "auc", "r2", "precision", "recall", "variance", "jaccard")
 
 
+def mode_of(name: str, mode: str) -> str:
+    """Return "min" or "max", the way in which a figure gets better, for "auto" by its name."""
+    if known_name("mode", mode, ("auto", "min", "max")) != "auto":
+        return mode
+    if "neg_" in name or any(word in name for word in _RISING):
+        return "max"
+    if any(word in name for word in _FALLING):
+        return "min"
+    raise ValueError(
+        f"mode must be 'min' or 'max' for the figure {name!r}, of which it is not known which way"
+        " it gets better"
+    )
+
+
 class _Monitor(Callback):
     """Base of the callbacks that look whether a figure gets better."""
 
@@ -90,22 +104,9 @@ class _Monitor(Callback):
         if not isinstance(monitor, str):
             raise TypeError(f"monitor must be the name of a figure; got {describe(monitor)}")
         self.monitor = monitor
-        self.mode = known_name("mode", mode, ("auto", "min", "max"))
+        self.mode = mode_of(monitor, mode)
         self.min_delta = non_negative("min_delta", min_delta)
-        if mode == "auto":
-            self.mode = self._guessed_mode()
         self.best = self._worst
-
-    def _guessed_mode(self) -> str:
-        name = self.monitor
-        if "neg_" in name or any(word in name for word in _RISING):
-            return "max"
-        if any(word in name for word in _FALLING):
-            return "min"
-        raise ValueError(
-            f"mode must be 'min' or 'max' for the figure {name!r}, of which it is not known which"
-            " way it gets better"
-        )
 
     @property
     def _worst(self) -> float:

@@ -1,4 +1,4 @@
-"""Pictures: learning curves and rates, what a classifier confuses, gradients on their way back.
+"""Pictures: learning curves and rates, confusion matrices, gradients, searches.
 
 They need matplotlib: ``pip install "fastnn[plot]"``.
 """
@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._validation import known_name
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
     from fastnn.diagnosis import Diagnosis
     from fastnn.history import History
     from fastnn.rate_finder import LearningRates
+    from fastnn.search import Search
 
-__all__ = ["confusion_matrix", "gradient_norms", "learning_curve", "learning_rates"]
+__all__ = ["confusion_matrix", "gradient_norms", "learning_curve", "learning_rates", "search"]
 
 
 def learning_curve(
@@ -203,6 +206,62 @@ def gradient_norms(diagnoses: Mapping[str, Diagnosis], ax: Axes | None = None) -
     ax.set_xlabel("dense layer")
     ax.set_ylabel("norm of the gradient of its weights")
     ax.locator_params(axis="x", integer=True)
+    ax.legend()
+    return ax
+
+
+def search(found: Search, by: str = "trial", ax: Axes | None = None) -> Axes:
+    """Draw the score of each trial of a search for hyperparameters.
+
+    Parameters
+    ----------
+    found : fastnn.search.Search
+        What `fastnn.search.hyperparameters` returned.
+    by : str, default "trial"
+        What to draw it over: the number of the trial, with the best score so far as a line; a
+        hyperparameter; or "cost", with a line through the trials than which none is better in both.
+    ax : matplotlib.axes.Axes, optional
+        Where to draw; by default on a new figure.
+
+    Returns
+    -------
+    matplotlib.axes.Axes
+
+    Raises
+    ------
+    ImportError
+        If matplotlib is not there.
+    ValueError
+        If no trial is complete, or none has what is in `by`.
+    """
+    rows = found.rows
+    complete = [row for row in rows if row["state"] == "complete"]
+    if not complete:
+        raise ValueError("found must have one complete trial at least; got none")
+    names = [name for name in complete[0] if name not in ("state", "score")]
+    known_name("by", by, names)
+    ax = _axes(ax)
+    values = [row[by] for row in rows]
+    numbers = all(isinstance(value, (int, float)) for value in values)
+    for state, marker, color in (("complete", "o", "tab:blue"), ("pruned", "x", "tab:gray")):
+        of_state = [row for row in rows if row["state"] == state]
+        if of_state:
+            x = [row[by] if numbers else str(row[by]) for row in of_state]
+            y = [row["score"] for row in of_state]
+            ax.plot(x, y, marker, color=color, alpha=0.6, label=state)
+    if by == "trial":
+        better = np.minimum if found.rising_is_worse else np.maximum
+        best = better.accumulate([row["score"] for row in complete])
+        ax.step([row[by] for row in complete], best, where="post", color="tab:orange", label="best")
+    elif by == "cost":
+        front = sorted((row["cost"], row["score"]) for row in found.front)
+        ax.plot(*zip(*front, strict=True), "o-", color="tab:orange", label="none better in both")
+    elif by in found.logarithmic:
+        ax.set_xscale("log")
+    ax.set_xlabel(by)
+    ax.set_ylabel(found.metric)
+    if not numbers:
+        ax.tick_params(axis="x", labelrotation=30)
     ax.legend()
     return ax
 

@@ -297,7 +297,7 @@ def row_numbers(name: str, given: npt.ArrayLike, length: int) -> Rows:
 def train(courses: Sequence[Course], verbose: int = 0) -> list[FloatingPointError | None]:
     """Train all; return what ended each training, if anything did."""
     errors: dict[int, FloatingPointError] = {}
-    with ExitStack() as stack, _Count(verbose, len(courses)) as count:
+    with ExitStack() as stack, Count(verbose, len(courses), "networks") as count:
         for course in courses:
             stack.enter_context(course.net._one_trainer)
         in_core = [number for number, course in enumerate(courses) if course.in_core]
@@ -476,23 +476,25 @@ def history_of(net: Network) -> History:
     return net.history
 
 
-class _Count:
-    """Shows how many networks are done."""
+class Count:
+    """Shows how many of some things are done: a bar where one can move, else a line in the end."""
 
-    def __init__(self, verbose: int, networks: int) -> None:
+    def __init__(self, verbose: int, total: int, what: str) -> None:
         self.done = 0
-        self._networks = networks
+        self._total = total
+        self._what = what
         self._verbose = verbose
         self._began = time.perf_counter()
         bar = moving_bar() if verbose else None
-        self._bar = bar and bar(total=networks, unit=" networks")
+        self._bar = bar and bar(total=total, unit=f" {what}")
 
-    def __call__(self, done: int) -> None:
+    def __call__(self, done: int, **figures: float) -> None:
         if self._bar is not None:
+            self._bar.set_postfix(figures, refresh=False)
             self._bar.update(done - self.done)
         self.done = done
 
-    def __enter__(self) -> _Count:
+    def __enter__(self) -> Count:
         return self
 
     def __exit__(
@@ -505,4 +507,4 @@ class _Count:
             self._bar.close()
         elif self._verbose:
             seconds = time.perf_counter() - self._began
-            print(f"{self.done}/{self._networks} networks  {seconds:.2f} s", flush=True)
+            print(f"{self.done}/{self._total} {self._what}  {seconds:.2f} s", flush=True)

@@ -27,7 +27,15 @@ from fastnn.population import (
 )
 from fastnn.training import evaluate
 
-__all__ = ["CrossValidation", "Ensemble", "bag", "cross_validate"]
+__all__ = [
+    "CrossValidation",
+    "Ensemble",
+    "Folds",
+    "bag",
+    "cross_validate",
+    "figures_of",
+    "fold_rows",
+]
 
 Build = Callable[[int], Network]
 """Makes the network for the fold, or member, of that number: a new one in each call."""
@@ -177,7 +185,7 @@ def cross_validate(
             raise TypeError(f"build must be a callable build(fold); got {describe(candidate)}")
         first = _built(candidate, 0)
         if pairs is None:
-            pairs = _fold_rows(folds, rows_of, first, integer("seed", seed, 0))
+            pairs = fold_rows(folds, rows_of, first, integer("seed", seed, 0))
         groups.append([first, *(_built(candidate, fold) for fold in range(1, len(pairs)))])
     if pairs is None:
         return []
@@ -204,7 +212,7 @@ def cross_validate(
     judged = [judges(course.net, metrics, course.validation, "") for course in courses]
     errors = train(courses, integer("verbose", verbose, 0, 1))
     found = [
-        _figures(course, judge, error)
+        figures_of(course, judge, error)
         for course, judge, error in zip(courses, judged, errors, strict=True)
     ]
     validations = [
@@ -226,7 +234,7 @@ def _built(build: Build, number: int) -> Network:
     return net
 
 
-def _fold_rows(
+def fold_rows(
     folds: Folds, y: npt.NDArray[Any], net: Network, seed: int
 ) -> list[tuple[Rows, Rows]]:
     n = len(y)
@@ -256,7 +264,7 @@ def _fold_rows(
     return pairs
 
 
-def _figures(
+def figures_of(
     course: Course, judge: Callable[[], dict[str, float]], error: FloatingPointError | None
 ) -> dict[str, float]:
     assert course.validation is not None

@@ -21,7 +21,7 @@ from fastnn.benchmark.machine import Machine, Others
 from fastnn.benchmark.peers import Peer
 from fastnn.benchmark.report import Report, Result, number, side_by_side, table
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.sections import SECTIONS, memory, mnist, sweep
+from fastnn.benchmark.sections import SECTIONS, memory, mnist, population, sweep
 from fastnn.benchmark.timing import Plan, Timing, interleaved
 
 TINY = Case("tiny", (8, 16, 1), 32, 4)
@@ -292,6 +292,23 @@ class TestSections:
         assert task.X.dtype == np.float64
         assert task.X.min() == 1.0
         assert len(task.X) == task.case.rows
+
+    def test_populations_learn_what_sklearn_learns(self):
+        pytest.importorskip("sklearn", reason='needs pip install "fastnn[sklearn]"')
+        search = population.Search(
+            rows=400, epochs=15, folds=2, rates=(1e-9, 0.02), alphas=(0.0,), threads=1
+        )
+        # A rate that learns nothing, and one that learns it
+        for idle, good in search.together(), search.by_sklearn():
+            assert good > 0.65 > 0.6 > idle
+        run = Run([], [peers.load("native"), peers.load("sklearn")], "float32", 1,
+                  Plan(fewest=2, most=2, shortest=0.0, pause=0.0), quick=True)  # fmt: skip
+        found = list(population.measure(run))
+        subjects = [result.subject for result in found]
+        assert subjects == ["fastnn", "fastnn, one by one", "scikit-learn"]
+        assert len({(result.case, result.flop) for result in found}) == 1
+        assert found[2].value > 5 * found[0].value
+        assert "scikit-learn" in SECTIONS["population"].table(report(*found))
 
     def test_others_take_no_more_than_there_is(self):
         cores = Others().cores()

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from fastnn.benchmark.report import Report, Result
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.sections import memory, mnist, predict, scaling, sweep, train
+from fastnn.benchmark.sections import memory, mnist, population, predict, scaling, sweep, train
 
 __all__ = ["SECTIONS", "Section"]
 
@@ -26,6 +26,7 @@ SECTIONS: dict[str, Section] = {
     "train": train,
     "predict": predict,
     "mnist": mnist,
+    "population": population,
     "scaling": scaling,
     "sweep": sweep,
     "memory": memory,
