@@ -262,7 +262,8 @@ def search(found: Search, by: str = "trial", ax: Axes | None = None) -> Axes:
     ax.set_ylabel(found.metric)
     if not numbers:
         ax.tick_params(axis="x", labelrotation=30)
-    ax.legend()
+    if len(ax.get_lines()) > 1:
+        ax.legend()
     return ax
 
 
