@@ -11,13 +11,14 @@ from fastnn.callbacks import Callback, Checkpoint, EarlyStopping, StopTraining
 from fastnn.history import History
 from fastnn.layers import Dense, Dropout, GaussianNoise
 from fastnn.network import Network
-from fastnn.optimizers import SGD, AdaDelta, AdaGrad, Adam, AdamW, Lion, NAdam, RMSProp
+from fastnn.optimizers import LBFGS, SGD, AdaDelta, AdaGrad, Adam, AdamW, Lion, NAdam, RMSProp
 from fastnn.rate_finder import find_learning_rate
 
 __version__ = "0.1.0"
 
 __all__ = [
     "EMA",
+    "LBFGS",
     "SGD",
     "SWA",
     "AdaDelta",

@@ -1,4 +1,4 @@
-"""Lists of ``(W, b)``: taken from callers, and by name to and from files."""
+"""Lists of ``(W, b)``: taken from callers, by name to and from files, and as one vector."""
 
 from __future__ import annotations
 
@@ -70,6 +70,21 @@ def from_named(arrays: Mapping[str, Array]) -> list[Pair]:
     """Undo `named` of weights without slots."""
     keys = takewhile(lambda key: f"{key}.weight" in arrays, (f"layers.{i}" for i in count()))
     return [(arrays[f"{key}.weight"], arrays.get(f"{key}.bias")) for key in keys]
+
+
+def flat(pairs: Sequence[Pair]) -> Array:
+    """Return one vector in scikit-learn's order: all W, then all b."""
+    arrays = [W for W, _ in pairs] + [b for _, b in pairs if b is not None]
+    return np.concatenate([array.ravel() for array in arrays])
+
+
+def unflat(vector: npt.NDArray[Any], like: Sequence[Pair]) -> list[Pair]:
+    """Undo `flat` for pairs of the shapes and dtypes of others."""
+    ends = np.cumsum([W.size for W, _ in like] + [b.size for _, b in like if b is not None])
+    parts = iter(np.split(vector, ends[:-1]))
+    weights = [next(parts).reshape(W.shape).astype(W.dtype) for W, _ in like]
+    biases = [None if b is None else next(parts).astype(b.dtype) for _, b in like]
+    return list(zip(weights, biases, strict=True))
 
 
 def is_finite(pair: Pair) -> bool:

@@ -39,14 +39,14 @@ from fastnn._weights import check_finite, converted, first_broken, named, unname
 from fastnn.activations import ACTIVATIONS
 from fastnn.averaging import Averaging
 from fastnn.averaging import checked as checked_averaging
-from fastnn.backends import BACKENDS, Pair, Spec, create
+from fastnn.backends import BACKENDS, DenseSpec, Pair, Spec, create
 from fastnn.callbacks import Callback, Progress, checked, progress
 from fastnn.history import History
 from fastnn.layers import Dense, Layer
 from fastnn.layers import from_config as layer_from_config
 from fastnn.losses import Parametric
 from fastnn.metrics import Metric, judges
-from fastnn.optimizers import Optimizer
+from fastnn.optimizers import LBFGS, Optimizer
 from fastnn.schedules import Schedule
 from fastnn.training import Data, Figures, Stream, Training, check_losses, evaluate, shares_of
 
@@ -177,6 +177,8 @@ class Network:
         self._seed_of_weights, shuffles, masks = np.random.SeedSequence(seed).spawn(3)
         self._shuffler = np.random.Generator(np.random.PCG64(shuffles))
         specs = dense_specs(features, layers)
+        if isinstance(optimizer, LBFGS):
+            _check_deterministic(optimizer, specs, averaging)
         self._n_features = features
         self._n_outputs = specs[-1].n_out
         self._outputs_a_target = 1
@@ -465,6 +467,11 @@ class Network:
         resume: bool = False,
     ) -> History:
         """Train on what has been checked."""
+        if isinstance(self._optimizer, LBFGS) and (resume or isinstance(data, Stream)):
+            raise ValueError(
+                f"optimizer must be one that takes steps on batches; got {self._optimizer!r}, which"
+                " needs X and y of all rows, and resume=False"
+            )
         with self._one_trainer:
             if self.history is None or not resume:
                 resume = False
@@ -1012,6 +1019,21 @@ class Network:
             f"seed={self.seed}",
         ]
         return f"Network({', '.join(arguments)})"
+
+
+def _check_deterministic(
+    optimizer: Optimizer, specs: Sequence[DenseSpec], averaging: Averaging | None
+) -> None:
+    """Refuse what a search for the minimum of one function cannot have."""
+    random = any(layer.dropout or layer.noise for layer in specs)
+    bounded = any(layer.max_norm < math.inf for layer in specs)
+    for there, what in (
+        (random, "Dropout and GaussianNoise"),
+        (bounded, "max_norm"),
+        (averaging is not None, "averaging"),
+    ):
+        if there:
+            raise ValueError(f"optimizer {optimizer!r} must be used without {what}")
 
 
 def _last_part(data: Data, part: float) -> tuple[Data, Data]:

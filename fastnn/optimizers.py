@@ -7,7 +7,7 @@ the papers named with each.  The base class keeps the books.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -17,10 +17,11 @@ import numpy.typing as npt
 from fastnn import _described
 from fastnn._described import Described, non_negative, positive
 from fastnn._types import Array
-from fastnn._validation import describe, flag, fraction, known_name
+from fastnn._validation import describe, flag, fraction, integer, known_name
 from fastnn.schedules import Schedule, learning_rate
 
 __all__ = [
+    "LBFGS",
     "OPTIMIZERS",
     "SGD",
     "AdaDelta",
@@ -648,9 +649,181 @@ class Lion(Optimizer):
         m[...] = self.beta_2 * m + (1 - self.beta_2) * grad
 
 
+@dataclass(frozen=True, repr=False)
+class LBFGS(Optimizer):
+    """Quasi-Newton steps along searched lines, on all rows at once (Liu and Nocedal 1989).
+
+    The direction of a step is ``-H grad``, where H, an estimate of the inverse of the Hessian,
+    follows from the last differences of gradients and of parameters; how far to go is found by a
+    line search, which computes the loss and its gradient about once or twice an iteration. It is
+    SciPy's (``scipy.optimize.minimize``, "L-BFGS-B"), so it needs SciPy:
+    ``pip install "fastnn[lbfgs]"``. For small data and smooth losses without noise it is hard to
+    beat; each network starts with nothing known of the Hessian in each `Network.fit`.
+
+    In `Network.fit` an epoch is one iteration, whatever the `batch_size`, and training ends before
+    the last one where no further progress is made. It takes no batches, layers with random numbers
+    or ``max_norm``, averages of weights, or `resume`. There is no learning rate.
+
+    Parameters
+    ----------
+    memory : int, default 10
+        How many differences to keep.
+    tolerance : float, default 1e-5
+        It ends when no component of the gradient is larger than this.
+    relative_tolerance : float, default 2.2e-9
+        It ends when an iteration reduces the loss by less than this part of it.
+    line_search : int, default 20
+        At most so many evaluations an iteration.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fastnn.optimizers import LBFGS
+    >>> x = np.array([3.0, -2.0])
+    >>> loss = LBFGS().minimize(lambda: (x @ x, [2 * x]), [x])
+    >>> bool(np.abs(x).max() < 1e-6)
+    True
+    """
+
+    name: ClassVar[str] = "lbfgs"
+    code: ClassVar[int] = -1
+
+    learning_rate: float | Schedule = field(default=1.0, init=False)
+    weight_decay: float = field(default=0.0, init=False)
+    clip_norm: float | None = field(default=None, init=False)
+    clip_value: float | None = field(default=None, init=False)
+    memory: int = 10
+    tolerance: float = 1e-5
+    relative_tolerance: float = 2.2e-9
+    line_search: int = 20
+
+    def __post_init__(self) -> None:
+        self._set("memory", integer("memory", self.memory, 1))
+        self._set("tolerance", non_negative("tolerance", self.tolerance))
+        self._set("relative_tolerance", non_negative("relative_tolerance", self.relative_tolerance))
+        self._set("line_search", integer("line_search", self.line_search, 1))
+
+    @property
+    def slots(self) -> int:
+        return 0
+
+    def coefficients(self) -> tuple[float, float, float, float, float]:
+        raise self._takes_no_steps()
+
+    def apply(
+        self, param: Array, grad: Array, slots: Sequence[Array], step: int, rate: float
+    ) -> None:
+        raise self._takes_no_steps()
+
+    def rates(self, epoch: int, step: int, n: int) -> npt.NDArray[np.float64]:
+        raise self._takes_no_steps()
+
+    def update(self, params: Sequence[Array], grads: Sequence[npt.ArrayLike]) -> None:
+        """Refuse: it needs the loss, too, wherever it looks. Use `minimize`."""
+        raise self._takes_no_steps()
+
+    def _takes_no_steps(self) -> TypeError:
+        return TypeError(
+            f"optimizer must be one that takes steps by gradients alone; got {self!r}, for which"
+            " there are Network.fit and LBFGS.minimize"
+        )
+
+    def minimize(
+        self,
+        function: Callable[[], tuple[float, Sequence[npt.ArrayLike]]],
+        params: Sequence[Array],
+        iterations: int = 1000,
+    ) -> float:
+        """Minimize a function of any NumPy arrays, changing them in place.
+
+        Parameters
+        ----------
+        function : callable
+            Without arguments: returns the loss and its gradients where `params` are.
+        params : sequence of numpy.ndarray
+            float32 or float64, writeable, of any shapes.
+        iterations : int, default 1000
+            At most so many, at least 1.
+
+        Returns
+        -------
+        float
+            The loss in the end.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an argument is not as described, or the gradients do not fit.
+        ImportError
+            If SciPy is not there.
+        """
+        iterations = integer("iterations", iterations, 1)
+        self._checked(params, params)
+        ends = np.cumsum([param.size for param in params])[:-1]
+
+        def put(vector: npt.NDArray[np.float64]) -> None:
+            for param, part in zip(params, np.split(vector, ends), strict=True):
+                param[...] = part.reshape(param.shape)
+
+        def at(vector: npt.NDArray[np.float64]) -> tuple[float, Array]:
+            put(vector)
+            loss, grads = function()
+            checked = self._checked(params, grads)
+            return float(loss), np.concatenate([grad.ravel() for grad in checked])
+
+        start = np.concatenate([param.ravel() for param in params])
+        loss, vector = self.search(at, start, iterations)
+        put(vector)
+        return loss
+
+    def search(
+        self,
+        function: Callable[[npt.NDArray[np.float64]], tuple[float, Array]],
+        start: Array,
+        iterations: int,
+        iterated: Callable[[npt.NDArray[np.float64]], bool] = lambda vector: True,
+    ) -> tuple[float, npt.NDArray[np.float64]]:
+        """Minimize a function of one vector; return the least value, and where it is.
+
+        After each iteration, ``iterated`` is told where it led to, and returns whether to go on.
+        """
+        try:
+            from scipy.optimize import minimize
+        except ImportError as error:
+            raise ImportError('LBFGS needs SciPy: pip install "fastnn[lbfgs]"') from error
+
+        def at(vector: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
+            value, gradient = function(vector)
+            return value, gradient.astype(np.float64)
+
+        def callback(xk: npt.NDArray[np.float64]) -> None:
+            if not iterated(xk.copy()):
+                raise StopIteration
+
+        found = minimize(
+            at,
+            start.astype(np.float64),
+            method="L-BFGS-B",
+            jac=True,
+            callback=callback,
+            options={
+                "maxcor": self.memory,
+                "gtol": self.tolerance,
+                "ftol": self.relative_tolerance,
+                "maxls": self.line_search,
+                "maxiter": iterations,
+                "maxfun": 2 * iterations * self.line_search + 1,
+            },
+        )
+        return float(found.fun), found.x
+
+
 OPTIMIZERS: dict[str, type[Optimizer]] = {
     cls.name: cls for cls in (SGD, AdaGrad, RMSProp, Adam, AdamW, AdaDelta, NAdam, Lion)
 }
+"""Those that take steps by gradients alone."""
+
+_ALL = OPTIMIZERS | {LBFGS.name: LBFGS}
 
 
 def resolve(optimizer: str | Optimizer) -> Optimizer:
@@ -670,7 +843,7 @@ def resolve(optimizer: str | Optimizer) -> Optimizer:
             "optimizer must be a name or an optimizer such as Adam(0.001);"
             f" got {describe(optimizer)}"
         )
-    return OPTIMIZERS[known_name("optimizer", optimizer, OPTIMIZERS)]()
+    return _ALL[known_name("optimizer", optimizer, _ALL)]()
 
 
 def from_config(config: object) -> Optimizer:
@@ -681,4 +854,4 @@ def from_config(config: object) -> Optimizer:
     ValueError
         If ``config`` describes none.
     """
-    return _described.from_config("optimizer", OPTIMIZERS, config)
+    return _described.from_config("optimizer", _ALL, config)

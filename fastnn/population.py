@@ -22,6 +22,7 @@ from fastnn._validation import as_array, describe, flag, integer
 from fastnn.callbacks import EarlyStopping, moving_bar
 from fastnn.history import History
 from fastnn.network import Network
+from fastnn.optimizers import LBFGS
 from fastnn.schedules import Schedule
 from fastnn.training import Data, batch_weights, check_losses
 
@@ -62,8 +63,8 @@ def train_many(
 
     Each is trained by one thread from its first step to its last, to the same bits as by ``fit``,
     whatever the number of threads. They may differ in all: layers, loss, optimizer, dropout,
-    seed. Networks of the backend "numpy", and those whose loss is a Python function, are trained
-    one after the other.
+    seed. Networks of the backend "numpy", and those whose loss is a Python function or whose
+    optimizer is `fastnn.LBFGS`, are trained one after the other.
 
     Parameters
     ----------
@@ -153,7 +154,8 @@ class Course:
     @property
     def in_core(self) -> bool:
         net = self.net
-        return net.backend == "native" and not callable(net.loss) and self.epochs > 0
+        whole = callable(net.loss) or isinstance(net.optimizer, LBFGS)  # leave the core in between
+        return net.backend == "native" and not whole and self.epochs > 0
 
 
 def courses_of(

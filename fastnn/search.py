@@ -204,7 +204,8 @@ def _run_again(optuna: Any, study: Study) -> None:
     running = optuna.trial.TrialState.RUNNING
     for trial in study.get_trials(deepcopy=False, states=(running,)):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
-        study.enqueue_trial(trial.params)
+        if trial.params:  # else it ended before it had any
+            study.enqueue_trial(trial.params)
 
 
 @dataclass(frozen=True)

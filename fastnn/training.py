@@ -15,8 +15,10 @@ import numpy.typing as npt
 
 from fastnn._position import Position
 from fastnn._types import Array
+from fastnn._weights import flat, unflat
 from fastnn.callbacks import Callback, Checkpoint, Progress, StopTraining, TerminateOnNaN
 from fastnn.history import History
+from fastnn.optimizers import LBFGS
 
 if TYPE_CHECKING:
     from fastnn.averaging import Averaging
@@ -137,18 +139,63 @@ class Training:
                 position.give_back_states(own)
             position.callbacks = own
             self._tell(callbacks)
-            while position.epoch < self.epochs and not position.stopped:
-                for callback in callbacks:
-                    callback.on_epoch_begin(self.net, position.epoch)
-                if not self._train(own):
-                    break
-                position.end_epoch(self.net, self._figures())
-                self._tell(callbacks)
+            if isinstance(self.net.optimizer, LBFGS):
+                self._minimize(self.net.optimizer, callbacks)
+            else:
+                self._take_steps(callbacks, own)
             check_weights(self.backend)
             for callback in callbacks:
                 callback.on_train_end(self.net, self.history)
         finally:
             self.progress.close()
+
+    def _take_steps(self, callbacks: Sequence[Callback], own: Sequence[Callback]) -> None:
+        """Go through the rows batch by batch, epoch after epoch."""
+        position = self.position
+        while position.epoch < self.epochs and not position.stopped:
+            for callback in callbacks:
+                callback.on_epoch_begin(self.net, position.epoch)
+            if not self._train(own):
+                break
+            position.end_epoch(self.net, self._figures())
+            self._tell(callbacks)
+
+    def _minimize(self, optimizer: LBFGS, callbacks: Sequence[Callback]) -> None:
+        """Let the optimizer have the loss of all rows, each of its iterations being an epoch."""
+        backend, data, position = self.backend, self.data, self.position
+        assert isinstance(data, Data)
+        best = backend.weights()
+        before: Figures = {}
+
+        def loss_and_gradient(vector: npt.NDArray[np.float64]) -> tuple[float, Array]:
+            backend.set_weights(unflat(vector, best))
+            loss, gradients = backend.gradients(data.X, data.target, data.sample_weight, 0)
+            return loss, flat(gradients)
+
+        def begin() -> bool:
+            nonlocal before
+            if position.epoch == self.epochs or position.stopped:
+                return False
+            for callback in callbacks:
+                callback.on_epoch_begin(self.net, position.epoch)
+            before = evaluate(backend, data, self.has_accuracy)
+            check_losses(backend, np.array([before["loss"]]), position.epoch)
+            return True
+
+        def iterated(vector: npt.NDArray[np.float64]) -> bool:
+            nonlocal best
+            best = unflat(vector, best)
+            backend.set_weights(best)
+            backend.set_state(backend.steps() + 1, [])
+            position.end_epoch(self.net, self._judged(before))
+            self._tell(callbacks)
+            return begin()
+
+        try:
+            if begin():
+                optimizer.search(loss_and_gradient, flat(best), self.epochs, iterated)
+        finally:
+            backend.set_weights(best)  # and not where the line search looked last
 
     def _tell(self, callbacks: Sequence[Callback]) -> None:
         """Tell every callback that the epoch is over, even when one of them wants to stop."""
@@ -307,16 +354,20 @@ class Training:
         figures = {"loss": _mean(losses, weights)}
         if self.has_accuracy:
             figures["accuracy"] = int(hits.sum()) / position.seen
+        return self._judged(figures)
+
+    def _judged(self, figures: Figures) -> Figures:
+        """Return the figures of the training rows with those that judge by others."""
         if self.validation is not None:
             judged = evaluate(self.backend, self.validation, self.has_accuracy)
             if not math.isfinite(judged["loss"]):
                 warnings.warn(
-                    f"val_loss became {judged['loss']} in epoch {position.epoch + 1}, while the"
+                    f"val_loss became {judged['loss']} in epoch {self.position.epoch + 1}, while the"
                     " loss is finite: some validation rows are too large for the network",
                     RuntimeWarning,
-                    stacklevel=5,
+                    stacklevel=6,
                 )
-            figures |= {f"val_{name}": value for name, value in judged.items()}
+            figures = figures | {f"val_{name}": value for name, value in judged.items()}
         return figures | self.judge()
 
 

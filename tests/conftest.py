@@ -48,7 +48,6 @@ def interruptible() -> Iterator[None]:
 
 @pytest.fixture
 def threads() -> Iterator[None]:
-    """Give the number of threads back as it was."""
-    before = fastnn.get_num_threads()
+    """Give the number of threads back to the default, which follows OpenMP's."""
     yield
-    fastnn.set_num_threads(before)
+    fastnn.set_num_threads(None)

@@ -12,8 +12,9 @@ import scipy.sparse
 from scipy.special import xlogy
 
 from fastnn._types import Array
+from fastnn._weights import flat
 from fastnn.activations import ACTIVATIONS
-from fastnn.backends import DenseSpec, Pair, Spec
+from fastnn.backends import DenseSpec, Spec
 from fastnn.backends.native import NativeBackend
 from fastnn.losses import LOSSES
 from fastnn.optimizers import Optimizer
@@ -238,12 +239,6 @@ def loss_and_gradient(net: NativeBackend, rows: Rows) -> tuple[float, Array]:
     if rows.constant is not None:
         loss += float(np.average(rows.constant, weights=rows.weight))
     return loss, gradient
-
-
-def flat(pairs: Sequence[Pair]) -> Array:
-    """One vector in scikit-learn's order: all W, then all b."""
-    arrays = [W for W, _ in pairs] + [b for _, b in pairs if b is not None]
-    return np.concatenate([array.ravel() for array in arrays])
 
 
 def _total(rows: Rows) -> float:
