@@ -79,7 +79,7 @@ class Network:
         Of the last layer, unless that names one itself. By default it follows from the loss:
         softmax for ``"cross_entropy"``, sigmoid for ``"binary_cross_entropy"``, else identity.
     optimizer : str or Optimizer, default "adam"
-        A name of `fastnn.optimizers.OPTIMIZERS`, or an object such as ``Adam(1e-3)``.
+        A name of `fastnn.optimizers.OPTIMIZERS`, "lbfgs", or an object such as ``Adam(1e-3)``.
     averaging : Averaging, optional
         An average of the weights to keep beside them, `fastnn.EMA` or `fastnn.SWA`; see `averaged`.
     dtype : {"float32", "float64"}
