@@ -362,8 +362,8 @@ class Training:
             judged = evaluate(self.backend, self.validation, self.has_accuracy)
             if not math.isfinite(judged["loss"]):
                 warnings.warn(
-                    f"val_loss became {judged['loss']} in epoch {self.position.epoch + 1}, while the"
-                    " loss is finite: some validation rows are too large for the network",
+                    f"val_loss became {judged['loss']} in epoch {self.position.epoch + 1}, while"
+                    " the loss is finite: some validation rows are too large for the network",
                     RuntimeWarning,
                     stacklevel=6,
                 )

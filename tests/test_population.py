@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+import tracemalloc
 from contextlib import contextmanager
 
 import numpy as np
@@ -38,7 +39,9 @@ NETWORKS = [
     lambda **o: Network([5, 6, 1], loss="huber",
                         optimizer=Adam(schedules.ExponentialDecay(0.01, 0.8), clip_norm=0.5), **o),
     lambda **o: Network([5, 9, 2], loss="cross_entropy", averaging=fastnn.EMA(0.9), **o),
-    lambda **o: Network([5, 9, 2], loss="cross_entropy", averaging=fastnn.SWA(7, 2, per="step"), **o),
+    lambda **o: Network(
+        [5, 9, 2], loss="cross_entropy", averaging=fastnn.SWA(7, 2, per="step"), **o
+    ),
     lambda **o: Network([5, Dense(4, "tanh", max_norm=0.5), 1], loss="mae",
                         optimizer="adadelta", **o),
     lambda **o: Network([5, 6, 2], loss=Quantile([0.2, 0.8]), optimizer=Adam(clip_value=0.1), **o),
@@ -107,6 +110,20 @@ def test_same_bits_as_alone(backend, dtype, threads_used, weighted, shuffle):
             assert_same(together[i], net)
         if weighted:
             options["sample_weight"] = WEIGHT
+
+
+def test_folds_copy_no_rows(native):
+    many = RNG.normal(size=(50_000, 40)).astype(np.float32)
+    y = many[:, 0].copy()
+    folds = [np.flatnonzero(np.arange(len(many)) % 4 != i) for i in range(4)]
+    nets = [Network([40, 4, 1], seed=i) for i in range(4)]
+    tracemalloc.start()
+    try:
+        fastnn.train_many(nets, many, y, 1, 1000, rows=folds)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < many.nbytes / 2  # numbers of rows, and the order of each network's
 
 
 @pytest.mark.parametrize("class_weight", ["balanced", {0: 3.0}])
