@@ -511,7 +511,6 @@ cdef class Core:
         f.watch.careful = False
         f.watch.stop = 0
         f.threads = _team(flop, flop)
-        memset(f.hits, 0, f.threads * sizeof(int64_t))  # OpenMP may give fewer threads
         f.buffer_bytes = forward_buffer_bytes(net, min(block_rows(net), max(f.n, 1)))
         size = 2 * f.threads * f.buffer_bytes
         with critical_section(self):

@@ -164,6 +164,7 @@ cdef void forward_in_team(Forward *f, int thread, int team) noexcept nogil:
 
 
 cdef void forward(Forward *f) noexcept nogil:
+    memset(f.hits, 0, f.threads * sizeof(int64_t))  # OpenMP may give fewer threads
     if f.threads > 1:
         f.threads = fastnn_possible_team(f.threads)
     if f.threads == 1:
