@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from fastnn.network import Network
 
 __all__ = [
+    "Clock",
     "Data",
     "Figures",
+    "Pause",
     "Stream",
     "Training",
     "batch_weights",
@@ -95,7 +97,7 @@ class Stream:
     batches: int | None
 
 
-class _Pause(Exception):
+class Pause(Exception):
     """Ends a run of steps early, since a callback wants to be called."""
 
 
@@ -221,7 +223,7 @@ class Training:
             for callback in callbacks
             if callback.every_steps is not None or callback.every_seconds is not None
         ]
-        clock = _Clock(waiting, self.progress.tick)
+        clock = Clock(waiting, self.progress.tick)
         try:
             if isinstance(self.data, Stream):
                 self._train_stream(self.data, clock)
@@ -232,7 +234,7 @@ class Training:
             return False
         return True
 
-    def _train_rows(self, data: Data, clock: _Clock) -> None:
+    def _train_rows(self, data: Data, clock: Clock) -> None:
         position, shape = self.position, (len(data), self.batch_size, self.shuffle)
         if position.generator is None:
             position.begin_epoch(self.shuffler.bit_generator.state, shape)
@@ -260,7 +262,7 @@ class Training:
             self._take(part, part_order, rates[first:last], weights[first:last], clock, ends)
             clock.call(self.net, self.backend.steps())
 
-    def _train_stream(self, stream: Stream, clock: _Clock) -> None:
+    def _train_stream(self, stream: Stream, clock: Clock) -> None:
         position = self.position
         if position.generator is None:
             position.begin_epoch(self.shuffler.bit_generator.state, None)
@@ -292,7 +294,7 @@ class Training:
         order: npt.NDArray[np.int32] | None,
         rates: npt.NDArray[np.float64],
         weights: npt.NDArray[np.float64],
-        clock: _Clock,
+        clock: Clock,
         ends_epoch: bool,
     ) -> None:
         """Take a run of steps, and keep account of it however it ends."""
@@ -313,7 +315,7 @@ class Training:
                 clock.ticks_from(position.batch),
                 shares_of(self.averaging, self.backend, len(rates), self.net.epochs, ends_epoch),
             )
-        except _Pause:
+        except Pause:
             pass
         finally:
             done = self.backend.steps() - before
@@ -371,7 +373,7 @@ class Training:
         return figures | self.judge()
 
 
-class _Clock:
+class Clock:
     """Knows when which callback wants to be called within an epoch."""
 
     def __init__(
@@ -400,7 +402,7 @@ class _Clock:
             if self._progress is not None:
                 self._progress(first + done)
             if self._due and time.monotonic() >= min(self._due.values()):
-                raise _Pause
+                raise Pause
 
         return tick
 

@@ -42,12 +42,13 @@ from sklearn.preprocessing import scale  # noqa: E402
 import fastnn  # noqa: E402
 import fastnn.sklearn as ours  # noqa: E402
 from fastnn.backends import DenseSpec, Spec, create  # noqa: E402
-from fastnn.schedules import StepDecay  # noqa: E402
 from fastnn.sklearn._optimizers import EpsilonHatAdam, VelocitySGD  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 
 VERSION = tuple(map(int, sklearn.__version__.split(".")[:2]))
+
+WEIGHTED = VERSION >= (1, 7)  # since when scikit-learn's have sample weights
 
 LOSSES = 1e-6  # relative, over the whole loss curve
 PREDICTIONS = 1e-5
@@ -114,7 +115,12 @@ def assert_alike(expected, got, X, losses=LOSSES, predictions=PREDICTIONS):
     assert not set(vars(expected)) - set(vars(got))
 
 
-EXTRAS = {"dropout", "dtype", "optimizer", "clip_norm", "callbacks", "class_weight", "loss"}
+EXTRAS = {
+    name
+    for kind in (ours.MLPClassifier, ours.MLPRegressor)
+    for name in inspect.signature(kind).parameters.keys()
+    - inspect.signature(kind.__bases__[-1]).parameters.keys()
+}
 
 
 class TestSameSeedSameModel:
@@ -794,191 +800,6 @@ class TestConversion:
         for other in others:
             np.testing.assert_array_equal(other.predict_proba(X), model.predict_proba(X))
             assert_same_state(model._optimizer, other._optimizer)
-
-
-class TestExtras:
-    """What scikit-learn does not have."""
-
-    X, y = CLASSES["iris"]()
-
-    def fit(self, cls=ours.MLPClassifier, X=None, y=None, weight=None, **options):
-        options = {"random_state": 0, "max_iter": 10} | options
-        return cls(**options).fit(self.X if X is None else X, self.y if y is None else y, weight)
-
-    def test_signature(self):
-        for name in ("MLPClassifier", "MLPRegressor"):
-            expected, got = (
-                list(inspect.signature(getattr(module, name)).parameters.values())
-                for module in (theirs, ours)
-            )
-            assert got[: len(expected)] == expected
-            assert {p.kind for p in got[len(expected) :]} == {inspect.Parameter.KEYWORD_ONLY}
-
-    def test_are_parameters(self):
-        options = {
-            "class_weight": "balanced",
-            "dropout": 0.25,
-            "dtype": "float32",
-            "optimizer": fastnn.AdamW(0.01),
-            "loss": "mse",
-            "activation": "gelu",
-        }
-        model = ours.MLPClassifier(**options)
-        assert model.get_params().items() >= options.items()
-        assert sklearn.base.clone(model).get_params() == model.get_params()
-        assert "dropout=0.25" in repr(model)
-        search = GridSearchCV(
-            ours.MLPClassifier(max_iter=3, random_state=0),
-            {"dropout": [0.0, 0.5], "dtype": [None, "float32"], "clip_norm": [None, 0.1]},
-            cv=2,
-        ).fit(self.X, self.y)
-        assert len(search.cv_results_["params"]) == 8
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"dropout": 1.0}, "The 'dropout' parameter of MLPClassifier must be"),
-            ({"dtype": "float16"}, "The 'dtype' parameter of MLPClassifier must be"),
-            ({"optimizer": "adamw"}, "The 'optimizer' parameter of MLPClassifier must be"),
-            ({"clip_norm": 0}, "The 'clip_norm' parameter of MLPClassifier must be"),
-            ({"loss": "huber"}, "The 'loss' parameter of MLPClassifier must be"),
-            ({"activation": "softmax"}, "The 'activation' parameter of MLPClassifier must be"),
-            ({"class_weight": "even"}, "The 'class_weight' parameter of MLPClassifier must be"),
-            ({"dropout": 0.5, "solver": "lbfgs"}, "dropout needs solver='sgd' or 'adam'"),
-            ({"clip_norm": 1, "optimizer": fastnn.SGD()}, "clip_norm must be given to the optim"),
-            ({"optimizer": fastnn.SGD(StepDecay(0.1, 2))}, "optimizer must have a number for its"),
-            ({"callbacks": [1]}, r"callbacks\[0\] must be a fastnn.callbacks.Callback"),
-        ],
-    )
-    def test_bad(self, options, message):
-        with pytest.raises((ValueError, TypeError), match=message):
-            self.fit(**options)
-
-    def test_class_weight_is_sample_weight(self):
-        weights = {0: 1.0, 1: 5.0, 2: 0.5}
-        expected = self.fit(weight=np.array([weights[label] for label in self.y]))
-        got = self.fit(class_weight=weights)
-        np.testing.assert_array_equal(got.predict_proba(self.X), expected.predict_proba(self.X))
-        both = self.fit(class_weight=weights, weight=weights_for(self.X))
-        assert both.loss_ != got.loss_
-        rare = np.r_[0:50, 50:55]
-        even = self.fit(X=self.X[rare], y=self.y[rare], class_weight="balanced", max_iter=100)
-        plain = self.fit(X=self.X[rare], y=self.y[rare], max_iter=100)
-        probability = [m.predict_proba(self.X[50:55])[:, 1].mean() for m in (even, plain)]
-        assert probability[0] > probability[1]
-        with pytest.raises(ValueError, match="class_weight='balanced' cannot be known"):
-            ours.MLPClassifier(class_weight="balanced").partial_fit(
-                self.X, self.y, classes=[0, 1, 2]
-            )
-
-    def test_dropout(self):
-        assert self.fit(dropout=0.0).loss_curve_ == self.fit().loss_curve_
-        dropped = self.fit(dropout=0.5)
-        assert dropped.loss_curve_ == self.fit(dropout=0.5).loss_curve_
-        assert dropped.loss_curve_ != self.fit(dropout=0.5, random_state=1).loss_curve_
-        assert dropped.loss_curve_ != self.fit().loss_curve_
-        np.testing.assert_array_equal(
-            dropped.predict_proba(self.X), dropped.predict_proba(self.X.tolist())
-        )
-
-    def test_dtype(self):
-        single = self.fit(dtype="float32")
-        assert single.coefs_[0].dtype == np.float32
-        assert single.predict_proba(self.X).dtype == np.float32
-        assert relative(self.fit().loss_curve_, single.loss_curve_) < 1e-4
-        assert self.fit(X=self.X.astype(np.float32), dtype="float64").coefs_[0].dtype == np.float64
-        with pytest.raises(ValueError, match="X must be finite in float32"):
-            self.fit(X=self.X * 1e200, dtype="float32")
-
-    def test_loss(self):
-        brier = self.fit(loss="mse", max_iter=300, learning_rate_init=0.01)
-        assert brier.score(self.X, self.y) > 0.95
-        p = brier.predict_proba(self.X)
-        brier.set_params(warm_start=True, max_iter=1, alpha=0.0, batch_size=150).fit(self.X, self.y)
-        assert brier.loss_ == pytest.approx(np.mean((p - np.eye(3)[self.y]) ** 2), rel=1e-9)
-        X, y = NUMBERS["diabetes"]()
-        for loss in ("mae", "huber"):
-            robust = self.fit(ours.MLPRegressor, X, y, loss=loss, max_iter=100)
-            assert robust.loss_curve_[-1] < 0.8 * robust.loss_curve_[0]
-
-    @pytest.mark.parametrize("activation", ["gelu", "leaky_relu", "elu", "softplus"])
-    def test_activation(self, activation):
-        model = self.fit(activation=activation, max_iter=200)
-        assert model.score(self.X, self.y) > 0.9
-        with pytest.raises(ValueError, match="The 'activation' parameter of MLPClassifier must be"):
-            ours.to_sklearn(model)
-
-    def test_sigmoid_is_logistic(self):
-        """Apart from where scikit-learn starts it from."""
-        logistic = self.fit(activation="logistic", max_iter=1)
-        sigmoid = copy.deepcopy(logistic).set_params(activation="sigmoid")
-        np.testing.assert_array_equal(sigmoid.predict_proba(self.X), logistic.predict_proba(self.X))
-
-    def test_optimizer(self):
-        """Adam's epsilon is all that is different, and where it is nothing so are the results."""
-        own = self.fit(optimizer=fastnn.Adam(1e-3, epsilon=1e-14))
-        solver = self.fit(solver="adam", epsilon=1e-14)
-        np.testing.assert_allclose(own.loss_curve_, solver.loss_curve_, rtol=1e-9)
-        for rule in (fastnn.AdamW(0.01), fastnn.SGD(0.1, 0.9), fastnn.RMSProp(), fastnn.AdaGrad()):
-            assert self.fit(optimizer=rule, max_iter=50).score(self.X, self.y) > 0.8
-
-    def test_optimizer_goes_on(self):
-        model = ours.MLPClassifier(random_state=0, optimizer=fastnn.SGD(0.1, 0.9))
-        model.partial_fit(self.X, self.y, classes=[0, 1, 2])
-        other = pickle.loads(pickle.dumps(model))
-        for each in (model, other):
-            each.partial_fit(self.X, self.y)
-        np.testing.assert_array_equal(other.predict_proba(self.X), model.predict_proba(self.X))
-
-    def test_clip_norm(self):
-        free = self.fit(solver="sgd", learning_rate_init=0.1, momentum=0.0)
-        loose = self.fit(solver="sgd", learning_rate_init=0.1, momentum=0.0, clip_norm=1e9)
-        np.testing.assert_allclose(loose.loss_curve_, free.loss_curve_, rtol=1e-9)
-        start = self.fit(solver="sgd", learning_rate_init=1e-300, max_iter=1)
-        tight = self.fit(
-            solver="sgd", learning_rate_init=0.1, momentum=0.0, clip_norm=1e-3, max_iter=1
-        )
-        moved = [a - b for a, b in zip(tight.coefs_, start.coefs_, strict=True)]
-        moved += [a - b for a, b in zip(tight.intercepts_, start.intercepts_, strict=True)]
-        norm = np.sqrt(sum((part**2).sum() for part in moved))
-        assert norm == pytest.approx(0.1 * 1e-3, rel=1e-2)
-
-    def test_validation_data(self):
-        rng = np.random.default_rng(0)
-        order = rng.permutation(150)
-        train, held = order[:100], order[100:]
-        model = ours.MLPClassifier(early_stopping=True, random_state=0, max_iter=20)
-        model.fit(self.X[train], self.y[train], X_val=self.X[held], y_val=self.y[held])
-        assert model.t_ == 100 * model.n_iter_
-        assert model.best_validation_score_ == model.score(self.X[held], self.y[held])
-        with pytest.raises(ValueError, match="X_val and y_val need early_stopping=True"):
-            ours.MLPClassifier().fit(self.X, self.y, X_val=self.X, y_val=self.y)
-        with pytest.raises(ValueError, match="X_val and y_val must be given together"):
-            model.fit(self.X, self.y, X_val=self.X)
-        with pytest.raises(ValueError, match="X has 3 features"):
-            model.fit(self.X, self.y, X_val=self.X[:, :3], y_val=self.y)
-
-    def test_callbacks(self):
-        class Watch(fastnn.Callback):
-            def __init__(self):
-                self.seen = []
-
-            def on_epoch_end(self, net, epoch, logs):
-                self.seen.append((epoch, dict(logs), net.coefs_[0].copy()))
-                if epoch == 3:
-                    raise fastnn.StopTraining
-
-            def on_train_end(self, net, history):
-                self.history = history
-
-        watch = Watch()
-        model = self.fit(callbacks=[watch])
-        assert [epoch for epoch, _, _ in watch.seen] == [0, 1, 2, 3]
-        assert [logs["loss"] for _, logs, _ in watch.seen] == model.loss_curve_
-        assert model.n_iter_ == 4
-        np.testing.assert_array_equal(watch.seen[-1][2], model.coefs_[0])
-        assert not np.array_equal(watch.seen[0][2], model.coefs_[0])
-        assert watch.history["loss"] == model.loss_curve_
 
 
 def _search(backend, n_jobs):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,12 @@ from scipy.special import xlogy
 from fastnn._types import Array
 from fastnn._weights import flat
 from fastnn.activations import ACTIVATIONS
-from fastnn.backends import DenseSpec, Spec
+from fastnn.averaging import Averaging
+from fastnn.backends import DenseSpec, Pair, Spec, create
 from fastnn.backends.native import NativeBackend
-from fastnn.losses import LOSSES
-from fastnn.optimizers import Optimizer
+from fastnn.losses import LOSSES, Given, Parametric, resolve
+from fastnn.sklearn._optimizers import rates_of, rule_of
+from fastnn.training import Clock, Pause
 
 _ACTIVATIONS = {"logistic": "sigmoid", "exp": "identity"}
 """scikit-learn's names that are others here; the exponential is taken afterwards."""
@@ -32,17 +34,20 @@ _PART_ROWS = 256
 def spec_of(
     coefs: Sequence[Array],
     dtype: np.dtype[Any],
-    activation: str,
+    activation: str | Sequence[str],
     out_activation: str,
-    loss: str = "squared_error",
+    loss: Given = "squared_error",
     alpha: float = 0.0,
     dropout: float = 0.0,
     seed: int = 0,
+    label_smoothing: float = 0.0,
 ) -> Spec:
     """A network of scikit-learn's as a backend takes it."""
     n_out = coefs[-1].shape[1]
-    loss_name, parameter, loss_scale, gradient_scale = _loss(loss, out_activation, n_out, dtype)
+    name, parameter, loss_scale, gradient_scale = _loss(loss, out_activation, n_out, dtype)
     last = len(coefs) - 1
+    hidden = [activation] * last if isinstance(activation, str) else list(activation)
+    names = [_ACTIVATIONS.get(given, given) for given in [*hidden, out_activation]]
     return Spec(
         layers=tuple(
             DenseSpec(
@@ -55,14 +60,14 @@ def spec_of(
                 l1=0.0,
                 l2=float(alpha) / 2,
             )
-            for i, W in enumerate(coefs)
-            for name in [activation if i < last else out_activation]
-            for own in [_ACTIVATIONS.get(name, name)]
+            for i, (W, own) in enumerate(zip(coefs, names, strict=True))
         ),
-        loss=loss_name,
-        loss_parameter=parameter,
+        loss=name,
+        # scikit-learn's clipping holds for labels that are 0 or 1
+        loss_parameter=0.0 if label_smoothing else parameter,
         dtype=dtype,
         seed=seed,
+        label_smoothing=label_smoothing,
         loss_scale=loss_scale,
         gradient_scale=gradient_scale,
         mean_penalty=True,
@@ -70,8 +75,8 @@ def spec_of(
 
 
 def _loss(
-    loss: str, out_activation: str, n_out: int, dtype: np.dtype[Any]
-) -> tuple[str, float, float, float]:
+    loss: Given, out_activation: str, n_out: int, dtype: np.dtype[Any]
+) -> tuple[Any, Any, float, float]:
     """Name and parameter of a loss here; how many times it, and its gradient, are scikit-learn's.
 
     scikit-learn sums over the outputs where we take the mean. The exception is its squared error:
@@ -86,7 +91,21 @@ def _loss(
         return "binary_cross_entropy", clip, n_out, n_out
     if loss == "squared_error":
         return "mse", 0.0, 0.5, n_out / 2
-    return loss, LOSSES[loss].parameter, 1.0, 1.0
+    if callable(loss):
+        return loss, 0.0, 1.0, 1.0
+    name, parameter = (
+        (loss.name, loss.parameters(n_out)[1])
+        if isinstance(loss, Parametric)
+        else (loss, LOSSES[loss].parameter)
+    )
+    if name == "focal" and out_activation == "logistic":
+        name = "binary_focal"
+    return name, parameter, 1.0, 1.0
+
+
+def network(spec: Spec) -> NativeBackend:
+    """A compiled network, its weights still to be set."""
+    return cast(NativeBackend, create("native", spec))
 
 
 @dataclass(frozen=True)
@@ -98,7 +117,7 @@ class Rows:
     X : ndarray or sparse CSR of shape (n, n_in)
         Of the network's dtype; C-contiguous.
     target : ndarray of shape (n,) or (n, n_out)
-        Class numbers, int32, for softmax; else of the network's dtype.
+        Class numbers, int32, for losses over classes; else of the network's dtype.
     weight : ndarray of shape (n,) or None
         Of the network's dtype.
     constant : ndarray of shape (n,) or None
@@ -117,7 +136,7 @@ class Rows:
         constant = None
         if spec.loss == "poisson":
             constant = (xlogy(y, y) - y).sum(axis=1, dtype=np.float64)
-        if spec.loss == "cross_entropy":
+        if resolve(spec.loss).kind == "categorical":
             target = y.argmax(axis=1).astype(np.int32)
         else:
             target = np.ascontiguousarray(y, dtype)
@@ -169,56 +188,159 @@ def dense_chunks(X: Any, dtype: np.dtype[Any]) -> Iterator[tuple[slice, Array]]:
 
 
 class Epochs:
-    """Passes over some rows by a network, with all that they need made once."""
+    """Passes over some rows by a network, with all that they need made once.
 
-    def __init__(self, net: NativeBackend, rows: Rows, batch_size: int, rule: Optimizer) -> None:
+    Parameters
+    ----------
+    net : NativeBackend
+    rows : Rows
+    batch_size : int
+    optimizer : object
+        Of scikit-learn's kind, see `fastnn.sklearn._optimizers`; looked at before each pass.
+    clipping : dict
+        ``clip_norm`` and ``clip_value`` of the rule.
+    averaging : Averaging or None
+        What average of the weights to keep.
+    averaged_steps : int
+        The steps that have been taken since it began.
+    """
+
+    def __init__(
+        self,
+        net: NativeBackend,
+        rows: Rows,
+        batch_size: int,
+        optimizer: Any,
+        clipping: dict[str, float | None],
+        averaging: Averaging | None = None,
+        averaged_steps: int = 0,
+    ) -> None:
         self.net = net
         self.rows = rows
         self.batch_size = batch_size
-        self.rule = rule
+        self.optimizer = optimizer
+        self.averaged_steps = averaged_steps
+        self.done = 0  # batches of this pass
+        self._clipping = clipping
+        self._averaging = averaging
         starts = np.arange(0, len(rows), batch_size)
         self._starts = starts
         self._lengths = np.diff(starts, append=len(rows)).astype(np.float64)
-        self._rates = np.empty(len(starts))
         self._losses = np.empty(len(starts))
         self._hits = np.empty(len(starts), np.int64)
+        self._order: npt.NDArray[np.int32] | None = None
+        self._totals: npt.NDArray[np.float64] | None = None
 
-    def run(self, order: npt.NDArray[np.int32] | None, rate: float) -> float:
-        """Train on each row once; return the mean loss of the batches, as they were met."""
-        totals = self._batch_sums(self.rows.weight, order)
-        if totals is not None and not totals.all():
+    def look_at_optimizer(self) -> None:
+        """Take over its rule and rates, in the midst of a pass for what is left of it."""
+        self.rule = rule_of(self.optimizer, **self._clipping)
+        before = self.net.steps() - self.done
+        self._rates = rates_of(self.optimizer, before, len(self._starts))
+
+    def run(
+        self,
+        order: npt.NDArray[np.int32] | None,
+        clock: Clock | None = None,
+        handle: Any = None,
+    ) -> float:
+        """Train on each row once; return the mean loss of the batches, as they were met.
+
+        The clock's callbacks are called with the handle, and may raise `StopTraining`.
+        """
+        self.done, self._order = 0, order
+        self._totals = self._batch_sums(self.rows.weight)
+        if self._totals is not None and not self._totals.all():
             raise ZeroDivisionError("Weights sum to zero, can't be normalized")
-        self._rates.fill(rate)
+        self.look_at_optimizer()
         for batches, rows, order_there in self.rows.chunks(order, self.batch_size):
+            while self.done < batches.stop:
+                self._train(rows, order_there, batches, clock)
+                if clock is not None:
+                    clock.call(handle, self.net.steps())
+        return self.mean_loss()
+
+    def _train(
+        self,
+        rows: Rows,
+        order: npt.NDArray[np.int32] | None,
+        batches: slice,
+        clock: Clock | None,
+    ) -> None:
+        """Take the steps up to the next call of the clock, or all of these batches'."""
+        first, before = self.done, self.net.steps()
+        stop, tick = batches.stop, None
+        if clock is not None:
+            stop = min(stop, first + clock.steps_to_next_call(before))
+            tick = clock.ticks_from(first)
+        X, target, weight = rows.X, rows.target, rows.weight
+        if first > batches.start or stop < batches.stop:
+            span = slice(
+                (first - batches.start) * self.batch_size, (stop - batches.start) * self.batch_size
+            )
+            if order is not None:
+                order = order[span]
+            else:
+                X, target = X[span], target[span]
+                weight = None if weight is None else weight[span]
+        steps = slice(first, stop)
+        try:
             self.net.train(
-                rows.X,
-                rows.target,
-                rows.weight,
-                order_there,
+                X,
+                target,
+                weight,
+                order,
                 self.batch_size,
                 self.rule,
-                self._rates[batches],
-                self._losses[batches],
-                self._hits[batches],
-                None,
+                self._rates[steps],
+                self._losses[steps],
+                self._hits[steps],
+                tick,
+                self._shares(stop - first),
             )
-        losses = self._losses
-        if self.rows.constant is not None:
-            if totals is None or self.rows.weight is None:
-                constants = self._batch_sums(self.rows.constant, order) / self._lengths
-            else:
-                weighted = self.rows.constant * self.rows.weight
-                constants = self._batch_sums(weighted, order) / totals
-            losses = losses + constants
-        return float(losses @ self._lengths) / len(self.rows)
+        except Pause:
+            pass
+        finally:
+            taken = self.net.steps() - before
+            self.done += taken
+            self.averaged_steps += taken
 
-    def _batch_sums(
-        self, values: npt.NDArray[Any] | None, order: npt.NDArray[np.int32] | None
-    ) -> Any:
+    def _shares(self, steps: int) -> npt.NDArray[np.float64] | None:
+        if self._averaging is None:
+            return None
+        shares = self._averaging.shares(self.averaged_steps, steps)
+        return shares if shares.any() else None
+
+    @property
+    def rows_done(self) -> int:
+        """Rows of this pass that have been trained on."""
+        return min(self.done * self.batch_size, len(self.rows))
+
+    def mean_loss(self) -> float:
+        """The mean loss of the batches of this pass that are done."""
+        losses, done = self._losses, slice(self.done)
+        constant, weight = self.rows.constant, self.rows.weight
+        if constant is not None:
+            if weight is None:
+                losses = losses + self._batch_sums(constant) / self._lengths
+            else:
+                losses = losses + self._batch_sums(constant * weight) / self._totals
+        return float(losses[done] @ self._lengths[done]) / self.rows_done
+
+    def _batch_sums(self, values: npt.NDArray[Any] | None) -> Any:
         if values is None:
             return None
-        ordered = values if order is None else values[order]
+        ordered = values if self._order is None else values[self._order]
         return np.add.reduceat(ordered, self._starts, dtype=np.float64)
+
+
+def mean_loss(net: NativeBackend, rows: Rows) -> float:
+    """Mean loss of all rows, without dropout; without penalties if the network has none."""
+    whole, loss = _total(rows), 0.0
+    for _, part, _ in rows.chunks(None, _PART_ROWS if scipy.sparse.issparse(rows.X) else len(rows)):
+        loss += _total(part) / whole * net.loss(part.X, part.target, part.weight)[0]
+    if rows.constant is not None:
+        loss += float(np.average(rows.constant, weights=rows.weight))
+    return loss
 
 
 def loss_and_gradient(net: NativeBackend, rows: Rows) -> tuple[float, Array]:

@@ -7,11 +7,14 @@ the epochs, the gradient that L-BFGS asks for, and the way forward.
 
 from __future__ import annotations
 
+import copy
 import inspect
 import operator
 import warnings
-from collections.abc import Callable, Iterable
-from numbers import Real
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -19,32 +22,68 @@ import scipy.sparse
 import sklearn.neural_network
 from sklearn.base import is_classifier
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import accuracy_score, check_scoring, r2_score
 from sklearn.model_selection import train_test_split
+from sklearn.neural_network._base import ACTIVATIONS as THEIR_ACTIVATIONS
 from sklearn.neural_network._multilayer_perceptron import BaseMultilayerPerceptron
 from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOptimizer
-from sklearn.utils import compute_sample_weight
-from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import validate_data
+from sklearn.utils import check_array, check_consistent_length, column_or_1d, compute_sample_weight
+from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastnn._types import Array
-from fastnn.activations import ACTIVATIONS
-from fastnn.backends import Pair, Spec
+from fastnn.backends import Pair, Spec, create
 from fastnn.backends.native import NativeBackend
 from fastnn.callbacks import Callback, StopTraining
-from fastnn.callbacks import checked as checked_callbacks
 from fastnn.history import History
-from fastnn.optimizers import Optimizer
 from fastnn.schedules import Schedule
-from fastnn.sklearn._engine import Epochs, Rows, dense_chunks, loss_and_gradient, spec_of
+from fastnn.sklearn._engine import (
+    Epochs,
+    Rows,
+    dense_chunks,
+    flat,
+    loss_and_gradient,
+    mean_loss,
+    network,
+    spec_of,
+)
+from fastnn.sklearn._extras import (
+    CLASSIFIER_CONSTRAINTS,
+    EXTRAS,
+    METHODS,
+    PARAMETERS,
+    REGRESSOR_CONSTRAINTS,
+    averaging_of,
+    callbacks_of,
+    check,
+    constructor,
+    extras_of,
+)
+from fastnn.sklearn._handle import Handle
 from fastnn.sklearn._optimizers import (
+    EpsilonHatAdam,
     RuleOptimizer,
+    VelocitySGD,
     load_state,
-    rate_of,
-    rule_of,
     save_state,
 )
+from fastnn.training import Clock
+
+try:
+    from sklearn.callback import CallbackSupportMixin
+except ImportError:  # before scikit-learn 1.9
+
+    class CallbackSupportMixin:  # type: ignore[no-redef]
+        """There are no callbacks of scikit-learn's."""
+
+
+_WEIGHTED = "sample_weight" in inspect.signature(BaseMultilayerPerceptron._fit).parameters
+"""Whether this scikit-learn's estimators take sample weights, as they do from 1.7 on."""
 
 _FLOATS = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+_NO_VALIDATION = (None,) * (3 if _WEIGHTED else 2)
+"""What scikit-learn's method is told of the validation rows, which `_Engine.judge` knows."""
 
 
 class _Engine:
@@ -52,11 +91,16 @@ class _Engine:
 
     def __init__(self) -> None:
         self.nets: dict[np.dtype[Any], NativeBackend] = {}  # of the weights as they are
-        self.activations: tuple[str, str] | None = None
+        self.activations: tuple[Any, str] | None = None
         self.trained: NativeBackend | None = None  # whose optimizer state is the newest
         self.exposed = True  # the arrays of weights are in others' hands, who may write to them
         self.leads = False  # amid training: `trained` is ahead of the arrays
         self.rows: tuple[tuple[Any, ...], Rows] | None = None  # of L-BFGS
+        # of the fit under way:
+        self.sample_weight: Any = None  # where scikit-learn does not hand it on
+        self.validation: tuple[Any, Any, Any] | None = None
+        self.judge: Callable[[], float] | None = None  # scores the validation rows
+        self.tasks: _Tasks | None = None
 
 
 class _Watched:
@@ -105,13 +149,47 @@ class _State(_Watched):
                 engine.trained = None
 
 
-class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
+class _Tasks:
+    """The epochs of a fit as tasks of scikit-learn's callbacks."""
+
+    def __init__(self, estimator: Any, X: Any, y: Any, sample_weight: Any) -> None:
+        self._given = {
+            "estimator": estimator,
+            "X": X,
+            "y": y,
+            "metadata": None if sample_weight is None else {"sample_weight": sample_weight},
+        }
+        stochastic = estimator.solver != "lbfgs"
+        self._fit = estimator._init_callback_context(
+            max_subtasks=estimator.max_iter if stochastic else 0
+        )
+        self._fit.call_on_fit_task_begin(**self._given)
+
+    def begin(self) -> None:
+        """Before an epoch."""
+        self._epoch = self._fit.subcontext(task_name="epoch")
+        self._epoch.call_on_fit_task_begin(**self._given)
+
+    def end(self, weights: Callable[[], dict[str, Any]]) -> bool:
+        """After it; whether it is to be the last."""
+        return bool(
+            self._epoch.call_on_fit_task_end(**self._given, reconstruction_attributes=weights)
+        )
+
+    def close(self, weights: Callable[[], dict[str, Any]]) -> None:
+        """After the fit."""
+        self._fit.call_on_fit_task_end(**self._given, reconstruction_attributes=weights)
+
+
+class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore[misc]
     """What both estimators override; comes before scikit-learn's class."""
 
     _no_improvement_count: int
 
     coefs_ = _Weights()
     intercepts_ = _Weights()
+    averaged_coefs_ = _Weights()
+    averaged_intercepts_ = _Weights()
     _optimizer = _State()
 
     @property
@@ -137,8 +215,25 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
     # -- between the estimator's arrays and the core
 
     def _arrays(self) -> list[Pair]:
+        """The weights that are trained."""
         own = self.__dict__
         return list(zip(own["coefs_"], own["intercepts_"], strict=True))
+
+    def _averaged(self) -> list[Pair] | None:
+        own = self.__dict__
+        if "averaged_coefs_" not in own:
+            return None
+        return list(zip(own["averaged_coefs_"], own["averaged_intercepts_"], strict=True))
+
+    def _drop_average(self) -> None:
+        for name in ("averaged_coefs_", "averaged_intercepts_", "_best_average"):
+            self.__dict__.pop(name, None)
+
+    def _set_average(self, average: list[Pair] | None) -> None:
+        if average is not None:
+            own = self.__dict__
+            own["averaged_coefs_"] = [W for W, _ in average]
+            own["averaged_intercepts_"] = [b for _, b in average]
 
     def _write_back(self) -> None:
         """The core's weights into the estimator's arrays, the same ones where that is possible."""
@@ -152,13 +247,15 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
                     there[...] = array
                 else:
                     own[name][i] = array
+        if self.averaging is not None:
+            self._set_average(net.average())
 
     def _net(self, dtype: np.dtype[Any]) -> NativeBackend:
         """A network for the way forward, with the weights as they are now."""
         engine = self._core
         own = self.__dict__
         if engine.leads and engine.trained is not None:
-            if engine.trained.spec.dtype == dtype:
+            if engine.trained.spec.dtype == dtype and self.averaging is None:
                 return engine.trained
             self._write_back()
         if not self._is_current(engine):
@@ -166,10 +263,10 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         net = engine.nets.get(dtype)
         if net is None:
             activations = (own["activation"], own["out_activation_"])
-            pairs = self._arrays()
+            pairs = self._averaged() or self._arrays()
             net = NativeBackend(spec_of([W for W, _ in pairs], dtype, *activations))
             net.set_weights(pairs)
-            engine.activations = activations  # of all in nets
+            engine.activations = copy.deepcopy(activations)  # of all in nets
             engine.nets[dtype] = net
         return net
 
@@ -178,7 +275,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         if engine.leads or engine.activations != (own["activation"], own["out_activation_"]):
             return False
         if engine.exposed:
-            pairs = self._arrays()
+            pairs = self._averaged() or self._arrays()
             return all(net.has_weights(pairs) for net in engine.nets.values())
         return True
 
@@ -209,7 +306,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         wanted = getattr(self, "dtype", None)
         dtype = np.dtype(wanted or np.result_type(X.dtype, self.__dict__["coefs_"][0].dtype))
         if dtype not in _FLOATS:
-            return super()._forward_pass_fast(X, check_input=False)
+            return self._by_numpy(X, np.dtype(np.float64))
         net = self._net(dtype)
         if scipy.sparse.issparse(X):
             out = np.empty((X.shape[0], net.spec.layers[-1].n_out), dtype)
@@ -218,8 +315,21 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             return self._linked(out)
         direct = net.predict_directly(np.ascontiguousarray(X, dtype), None)
         if direct is None:  # NaN or infinity, which scikit-learn lets by where it is told to
-            return super()._forward_pass_fast(X, check_input=False)
+            return self._by_numpy(X, dtype)
         return self._linked(direct)
+
+    def _by_numpy(self, X: Any, dtype: np.dtype[Any]) -> Any:
+        """The way forward that does not ask what numbers there are; scikit-learn's if it can."""
+        activation = self.__dict__["activation"]
+        plain = isinstance(activation, str) and activation in THEIR_ACTIVATIONS
+        if plain and self._averaged() is None:
+            return super()._forward_pass_fast(X, check_input=False)
+        net = create("numpy", self._net(dtype).spec)
+        net.set_weights(self._averaged() or self._arrays())
+        out = np.empty((X.shape[0], net.spec.layers[-1].n_out), dtype)
+        with np.errstate(all="ignore"):
+            net.predict(np.ascontiguousarray(X, dtype), out)
+        return self._linked(out)
 
     def _predict(self, X: Any, check_input: bool = True) -> Any:
         return self._answer(self._forward_pass_fast(X, check_input=check_input))
@@ -247,7 +357,14 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
     # -- training
 
     def fit(
-        self, X: Any, y: Any, sample_weight: Any = None, *, X_val: Any = None, y_val: Any = None
+        self,
+        X: Any,
+        y: Any,
+        sample_weight: Any = None,
+        *,
+        X_val: Any = None,
+        y_val: Any = None,
+        sample_weight_val: Any = None,
     ) -> Self:
         """Fit the model, as scikit-learn's `fit` does.
 
@@ -258,9 +375,11 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         y : array-like of shape (n_samples,) or (n_samples, n_outputs)
             Class labels, or numbers.
         sample_weight : array-like of shape (n_samples,), optional
-            What each row counts.
+            What each row counts. With scikit-learn 1.6, as there, there is no such parameter.
         X_val, y_val : array-like, optional
             With ``early_stopping``, what to validate by instead of a part of X and y.
+        sample_weight_val : array-like, optional
+            What each row of X_val counts.
 
         Returns
         -------
@@ -269,48 +388,63 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            Where scikit-learn raises it, and if only one of X_val and y_val is given, or both
-            without ``early_stopping``.
+            Where scikit-learn raises it; if only one of X_val and y_val is given, or both without
+            ``early_stopping``; if parameters do not go together.
         """
+        weights = [] if sample_weight is None else [sample_weight]
+        return self._fit_and_validate(X, y, weights, X_val, y_val, sample_weight_val)
+
+    def _fit_and_validate(
+        self, X: Any, y: Any, weights: list[Any], X_val: Any, y_val: Any, sample_weight_val: Any
+    ) -> Self:
         if (X_val is None) != (y_val is None):
             raise ValueError("X_val and y_val must be given together; got only one of them")
         if X_val is not None and not self.early_stopping:
             raise ValueError("X_val and y_val need early_stopping=True; got early_stopping=False")
-        self.__dict__["_validation"] = None if X_val is None else (X_val, y_val)
+        if X_val is None and sample_weight_val is not None:
+            raise ValueError("sample_weight_val needs X_val and y_val; got neither")
+        self._core.validation = None if X_val is None else (X_val, y_val, sample_weight_val)
         try:
-            super().fit(X, y, sample_weight)
+            super().fit(X, y, *weights)
         finally:
-            del self.__dict__["_validation"]
+            self._core.validation = None
         return self
 
     def _fit(self, X: Any, y: Any, *args: Any, **kwargs: Any) -> Self:
         engine = self._core
         exposed = engine.exposed
         before = self._identities()
-        self._check_extras()
+        check(self)
+        if getattr(self, "_skl_callbacks", None) and not kwargs.get("incremental"):
+            engine.tasks = _Tasks(self, X, y, kwargs.get("sample_weight"))
         kwargs = self._with_class_weight(y, kwargs)
-        super()._fit(X, y, *args, **kwargs)
+        if not _WEIGHTED:
+            engine.sample_weight = kwargs.pop("sample_weight", None)
+        try:
+            super()._fit(X, y, *args, **kwargs)
+            if engine.tasks is not None:
+                engine.tasks.close(self._reconstruction)
+        finally:
+            engine.tasks = engine.sample_weight = None
         # scikit-learn itself has only looked at them
-        engine.exposed = bool(exposed and before & self._identities()) or bool(self.callbacks)
+        watched = self.callbacks or getattr(self, "_skl_callbacks", None)
+        engine.exposed = bool(exposed and before & self._identities()) or bool(watched)
         return self
+
+    def _reconstruction(self) -> dict[str, Any]:
+        """For a copy of the estimator that predicts as this one would now."""
+        self.coefs_  # noqa: B018  brings them up to date
+        names = ("coefs_", "intercepts_", "averaged_coefs_", "averaged_intercepts_")
+        return {
+            name: [array.copy() for array in self.__dict__[name]]
+            for name in names
+            if name in self.__dict__
+        }
 
     def _identities(self) -> set[int]:
         if "coefs_" not in self.__dict__:
             return set()
         return {id(array) for pair in self._arrays() for array in pair}
-
-    def _check_extras(self) -> None:
-        if self.solver == "lbfgs":
-            for name in ("dropout", "optimizer", "clip_norm", "callbacks"):
-                if getattr(self, name):
-                    raise ValueError(f"{name} needs solver='sgd' or 'adam'; got solver='lbfgs'")
-        if self.optimizer is not None and self.clip_norm is not None:
-            raise ValueError("clip_norm must be given to the optimizer itself, not beside it")
-        if self.optimizer is not None and isinstance(self.optimizer.learning_rate, Schedule):
-            raise ValueError(
-                "optimizer must have a number for its learning_rate;"
-                f" got {self.optimizer.learning_rate!r}"
-            )
 
     def _with_class_weight(self, y: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         return arguments
@@ -328,8 +462,18 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
 
     def _initialize(self, y: Any, layer_units: Any, dtype: Any) -> None:
         super()._initialize(y, layer_units, dtype)
+        if self.loss in ("poisson", "gamma") and not is_classifier(self):
+            self.out_activation_ = "exp"
         if self.dropout:
             self._dropout_seed = int(self._random_state.randint(2**31))
+
+    def _init_coef(self, fan_in: int, fan_out: int, dtype: Any) -> Any:
+        if isinstance(self.activation, str):
+            return super()._init_coef(fan_in, fan_out, dtype)
+        names = self.activation or ["relu"]
+        layer = min(len(self.__dict__["coefs_"]), len(names) - 1)
+        one = SimpleNamespace(activation=names[layer], _random_state=self._random_state)
+        return BaseMultilayerPerceptron._init_coef(one, fan_in, fan_out, dtype)
 
     def _spec(self, dtype: np.dtype[Any]) -> Spec:
         own = self.__dict__
@@ -342,6 +486,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             self.alpha,
             float(self.dropout),
             own.get("_dropout_seed", 0),
+            float(getattr(self, "label_smoothing", 0.0)),
         )
 
     def _dtype_of(self, X: Any) -> np.dtype[Any]:
@@ -351,6 +496,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         engine = self._core
         if "_optimizer" in self.__dict__:
             self._optimizer  # noqa: B018  brings it up to date: its network is about to be left
+        self._drop_average()
         try:
             super()._fit_lbfgs(*args)
         finally:
@@ -358,9 +504,10 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             engine.nets = {}  # the last point that was tried need not be the one that was chosen
 
     def _loss_grad_lbfgs(
-        self, packed_coef_inter: Any, X: Any, y: Any, sample_weight: Any, *workspace: Any
+        self, packed_coef_inter: Any, X: Any, y: Any, *rest: Any
     ) -> tuple[float, Any]:
         engine = self._core
+        sample_weight = rest[0] if _WEIGHTED else engine.sample_weight
         self._unpack(packed_coef_inter)
         spec = self._spec(self._dtype_of(X))
         given = (X, y, sample_weight)
@@ -368,7 +515,7 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             engine.rows = (given, Rows.of(X, y, sample_weight, spec))
         net = engine.nets.get(spec.dtype)
         if net is None or net.spec != spec:
-            net = NativeBackend(spec)
+            net = network(spec)
         net.set_weights(self._arrays())
         self._use(net)
         return loss_and_gradient(net, engine.rows[1])
@@ -376,46 +523,89 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
     def _use(self, net: NativeBackend) -> None:
         """The way forward is from now on through this network, which has the weights."""
         self._core.nets = {net.spec.dtype: net}
-        self._core.activations = (self.activation, self.out_activation_)
+        self._core.activations = (copy.deepcopy(self.activation), self.out_activation_)
 
-    def _fit_stochastic(self, X: Any, y: Any, sample_weight: Any, *workspace: Any) -> None:
-        incremental = workspace[-1]
+    def _fit_stochastic(self, X: Any, y: Any, *rest: Any) -> None:
+        engine = self._core
+        sample_weight = engine.sample_weight
+        if _WEIGHTED:
+            sample_weight = rest[0]
+        elif sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        incremental = rest[-1]
         own = self.__dict__
         fresh = not incremental or "_optimizer" not in own
         if fresh:
-            self._core.trained = None
+            engine.trained = None
             own["_optimizer"] = self._new_optimizer()
         if self.early_stopping and incremental:
             raise ValueError("partial_fit does not support early_stopping=True")
-        validation = [None, None, None]
+        averaging = averaging_of(self)
+        if fresh or averaging is None:
+            self._drop_average()
+            own.pop("_averaged_steps", None)
+        validation: list[Any] = [None, None, None]
         if self.early_stopping:
             X, y, sample_weight, *validation = self._split(X, y, sample_weight)
         net = self._net_to_train(self._dtype_of(X), fresh)
         rows = Rows.of(X, y, sample_weight, net.spec)
         epochs = Epochs(
-            net, rows, self._batch_rows(len(rows)), rule_of(own["_optimizer"], self.clip_norm)
+            net,
+            rows,
+            self._batch_rows(len(rows)),
+            own["_optimizer"],
+            {"clip_norm": self.clip_norm, "clip_value": self.clip_value},
+            averaging,
+            own.get("_averaged_steps", 0),
         )
-        engine = self._core
+        if self.early_stopping:
+            engine.judge = self._judge(net, *validation)
         exposed = engine.exposed
         engine.leads = True
         try:
-            self._run(epochs, validation, incremental)
+            self._run(epochs, incremental)
         except KeyboardInterrupt:
             warnings.warn("Training interrupted by user.", stacklevel=2)
         finally:
+            engine.judge = None
             self._write_back()
+            if averaging is not None:
+                own["_averaged_steps"] = epochs.averaged_steps
             engine.leads = False
             engine.exposed = exposed
-            self._use(net)
+            if "averaged_coefs_" in own:
+                engine.nets = {}
+            else:
+                self._use(net)
         if self.early_stopping:
             own["coefs_"] = own["_best_coefs"]
             own["intercepts_"] = own["_best_intercepts"]
             net.set_weights(self._arrays())
+            if "_best_average" in own:
+                self._set_average(own.pop("_best_average"))
+                net.set_average(self._averaged())
 
     def _new_optimizer(self) -> Any:
         params = self.__dict__["coefs_"] + self.__dict__["intercepts_"]
         if self.optimizer is not None:
             return RuleOptimizer(self.optimizer)
+        if isinstance(self.learning_rate, Schedule):
+            settings = {
+                "learning_rate": self.learning_rate,
+                "clip_norm": self.clip_norm,
+                "clip_value": self.clip_value,
+            }
+            if self.solver == "sgd":
+                return RuleOptimizer(
+                    VelocitySGD(
+                        momentum=self.momentum, nesterov=self.nesterovs_momentum, **settings
+                    )
+                )
+            return RuleOptimizer(
+                EpsilonHatAdam(
+                    beta_1=self.beta_1, beta_2=self.beta_2, epsilon=self.epsilon, **settings
+                )
+            )
         if self.solver == "sgd":
             return SGDOptimizer(
                 params,
@@ -436,26 +626,31 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
         if (
             net is None
             or net.spec != spec
-            or (engine.exposed and not net.has_weights(self._arrays()))
+            or (engine.exposed and not self._has_weights_and_average(net))
         ):
             if not fresh:
                 self._optimizer  # noqa: B018  brings it up to date
-            net = NativeBackend(spec)
+            net = network(spec)
             net.set_weights(self._arrays())
             if not fresh:
                 load_state(net, self.__dict__["_optimizer"])
+                net.set_average(self._averaged())
             engine.trained = net
         return net
 
+    def _has_weights_and_average(self, net: NativeBackend) -> bool:
+        ours = self._averaged()
+        if ours is not None:
+            theirs = net.average()
+            if theirs is None or not np.array_equal(flat(ours), flat(theirs)):
+                return False
+        return net.has_weights(self._arrays())
+
     def _split(self, X: Any, y: Any, sample_weight: Any) -> list[Any]:
-        """X, y and weights to train on, then those to validate by."""
-        given = self.__dict__.get("_validation")
+        """X, y and weights to train on, then those to validate by; there y is encoded, too."""
+        given = self._core.validation
         if given is not None:
-            X_val, y_val = given
-            X_val = validate_data(
-                self, X_val, accept_sparse=["csr", "csc"], dtype=X.dtype, reset=False
-            )
-            return [X, y, sample_weight, X_val, np.asarray(y_val), None]
+            return [X, y, sample_weight, *self._checked_validation(*given, X.dtype)]
         arrays = [X, y] if sample_weight is None else [X, y, sample_weight]
         parts = train_test_split(
             *arrays,
@@ -469,10 +664,59 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
                 "The validation set is too small. Increase 'validation_fraction' "
                 "or the size of your dataset."
             )
-        if is_classifier(self):
-            validation[1] = self._label_binarizer.inverse_transform(validation[1])
         none = [None] * (3 - len(arrays))
         return [*train, *none, *validation, *none]
+
+    def _checked_validation(self, X: Any, y: Any, sample_weight: Any, dtype: Any) -> list[Any]:
+        X = validate_data(self, X, accept_sparse=["csr", "csc"], dtype=dtype, reset=False)
+        y = self._encoded(y)
+        y = y.reshape(-1, 1) if y.ndim == 1 else y
+        if y.shape[1] != self.n_outputs_:
+            raise ValueError(f"y_val must have {self.n_outputs_} outputs; got {y.shape[1]}")
+        check_consistent_length(X, y)
+        if sample_weight is not None:
+            sample_weight = _check_sample_weight(sample_weight, X)
+        return [X, y, sample_weight]
+
+    def _encoded(self, y: Any) -> Any:
+        """y as the network is to put it out."""
+        raise NotImplementedError
+
+    def _judge(self, net: NativeBackend, X: Any, y: Any, weight: Any) -> Callable[[], float]:
+        """What scores the validation rows by the weights as they are."""
+        if self.scoring == "loss":
+            return _loss_judge(net, X, y, weight)
+        if is_classifier(self):
+            y = self._label_binarizer.inverse_transform(y)
+        elif self.n_outputs_ == 1:
+            y = y.ravel()
+        if self.scoring is None:
+            return lambda: self._default_score(X, y, weight)
+        scorer = check_scoring(self, self.scoring)
+        weights = {} if weight is None else {"sample_weight": weight}
+
+        def score() -> float:
+            with self._nameless():
+                return float(scorer(self, X, y, **weights))
+
+        return score
+
+    @contextmanager
+    def _nameless(self) -> Iterator[None]:
+        """Without the features' names, which X does not have any more."""
+        names = self.__dict__.pop("feature_names_in_", None)
+        try:
+            yield
+        finally:
+            if names is not None:
+                self.__dict__["feature_names_in_"] = names
+
+    def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        judge = self._core.judge
+        return self._default_score(X, y, sample_weight) if judge is None else judge()
+
+    def _default_score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        raise NotImplementedError
 
     def _batch_rows(self, n: int) -> int:
         if self.batch_size == "auto":
@@ -485,32 +729,45 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             )
         return int(min(self.batch_size, n))
 
-    def _run(self, epochs: Epochs, validation: Iterable[Any], incremental: bool) -> None:
+    def _run(self, epochs: Epochs, incremental: bool) -> None:
         """The loop over epochs: the steps of scikit-learn's, in its order."""
         own = self.__dict__
-        optimizer = own["_optimizer"]
+        optimizer, tasks = own["_optimizer"], self._core.tasks
         n = len(epochs.rows)
         order = np.arange(n, dtype=np.int32) if self.shuffle else None
-        callbacks, history = checked_callbacks(self.callbacks or ()), History()
-        for callback in callbacks:
-            callback.on_train_begin(self)
         self.n_iter_ = 0
+        callbacks, history = callbacks_of(self), History()
+        handle: Any = Handle(self, epochs, history) if callbacks else None
+        waiting = [c for c in callbacks if c.every_steps or c.every_seconds]
+        for callback in callbacks:
+            callback.on_train_begin(handle)
         for epoch in range(self.max_iter):
             if order is not None:  # as sklearn.utils.shuffle draws
                 index = np.arange(n)
                 self._random_state.shuffle(index)
                 order = order[index]
             for callback in callbacks:
-                callback.on_epoch_begin(self, epoch)
-            self.loss_ = epochs.run(order, rate_of(optimizer))
+                callback.on_epoch_begin(handle, epoch)
+            if tasks is not None:
+                tasks.begin()
+            try:
+                self.loss_ = epochs.run(order, Clock(waiting, None) if waiting else None, handle)
+            except StopTraining:  # at once: an epoch that was not ended does not count
+                self.t_ += epochs.rows_done
+                if not self.loss_curve_:
+                    self.loss_ = epochs.mean_loss()
+                break
             self.n_iter_ += 1
             self.t_ += n
             self.loss_curve_.append(self.loss_)
             if self.verbose:
                 print(f"Iteration {self.n_iter_}, loss = {self.loss_:.8f}")
-            self._update_no_improvement_count(self.early_stopping, *validation)
+            self._update_no_improvement_count(self.early_stopping, *_NO_VALIDATION)
             optimizer.iteration_ends(self.t_)
-            if callbacks and self._stopped_by(callbacks, epoch, history):
+            stop = tasks is not None and tasks.end(self._reconstruction)
+            if callbacks and self._stopped_by(callbacks, handle, epoch, history):
+                stop = True
+            if stop:
                 break
             if self._no_improvement_count > self.n_iter_no_change:
                 if optimizer.trigger_stopping(self._stopping_message(), self.verbose):
@@ -526,7 +783,15 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
                     stacklevel=3,
                 )
         for callback in callbacks:
-            callback.on_train_end(self, history)
+            callback.on_train_end(handle, history)
+
+    def _update_no_improvement_count(self, early_stopping: bool, *validation: Any) -> None:
+        best = self.__dict__["_best_coefs"]
+        super()._update_no_improvement_count(early_stopping, *validation)
+        if self.averaging is not None and self.__dict__["_best_coefs"] is not best:
+            trained = self._core.trained
+            assert trained is not None
+            self.__dict__["_best_average"] = trained.average()
 
     def _stopping_message(self) -> str:
         figure = "Validation score" if self.early_stopping else "Training loss"
@@ -535,83 +800,52 @@ class _Compiled(BaseMultilayerPerceptron):  # type: ignore[misc]
             f"for {self.n_iter_no_change:.0f} consecutive epochs."
         )
 
-    def _stopped_by(self, callbacks: list[Callback], epoch: int, history: History) -> bool:
+    def _stopped_by(
+        self, callbacks: list[Callback], handle: Any, epoch: int, history: History
+    ) -> bool:
         figures = {"loss": self.loss_}
         if self.early_stopping:
-            figures["val_score"] = self.validation_scores_[-1]
+            score = self.validation_scores_[-1]
+            figures |= {"val_loss": -score} if self.scoring == "loss" else {"val_score": score}
         history.append(epoch, figures)
         stop = False
         for callback in callbacks:
             try:
-                callback.on_epoch_end(self, epoch, dict(figures))
+                callback.on_epoch_end(handle, epoch, dict(figures))
             except StopTraining:
                 stop = True
         return stop
 
 
-_EXTRAS: dict[str, Any] = {
-    "dropout": 0.0,
-    "dtype": None,
-    "optimizer": None,
-    "clip_norm": None,
-    "callbacks": None,
-}
+def _loss_judge(net: NativeBackend, X: Any, y: Any, weight: Any) -> Callable[[], float]:
+    """What gives the negative loss of the rows, without penalties."""
+    layers = tuple(replace(layer, l2=0.0) for layer in net.spec.layers)
+    spec = replace(net.spec, layers=layers)
+    rows, judged = Rows.of(X, y, weight, spec), network(spec)
 
-_EXTRA_CONSTRAINTS: dict[str, Any] = {
-    "activation": [StrOptions({"logistic", *ACTIVATIONS} - {"softmax"})],
-    "dropout": [Interval(Real, 0, 1, closed="left")],
-    "dtype": [StrOptions({"float32", "float64"}), None],
-    "optimizer": [Optimizer, None],
-    "clip_norm": [Interval(Real, 0, None, closed="neither"), None],
-    "callbacks": [list, tuple, None],
-}
+    def score() -> float:
+        judged.set_weights(net.average() or net.weights())
+        return -mean_loss(judged, rows)
 
-_EXTRA_PARAMETERS = """activation : str
-        Also any other of `fastnn.activations.ACTIVATIONS` but softmax.
-    dropout : float, default=0.0
-        Rate at which units of the hidden layers are dropped while training, 0 <= rate < 1.
-    dtype : {"float32", "float64"}, optional
-        What X is converted to; by default float32 stays float32, and all else is float64.
-    optimizer : fastnn.optimizers.Optimizer, optional
-        Takes the place of the solver's update, with the learning rate and the clipping that it
-        has itself; the solver is then "adam" or "sgd" and says nothing more.
-    clip_norm : float, optional
-        If given, gradients are scaled down so that their norm is at most about this.
-    callbacks : list of fastnn.Callback, optional
-        Called between epochs, with the estimator in the place of the network."""
-
-_METHODS = """
-
-    ``fit`` takes ``X_val`` and ``y_val``, with ``early_stopping``, to validate by instead of a part
-    of X."""
+    return score
 
 
-def extras_of(cls: Any) -> dict[str, Any]:
-    """The parameters, with their defaults, that scikit-learn's class does not have."""
-    return {
-        name: parameter.default
-        for name, parameter in inspect.signature(cls.__init__).parameters.items()
-        if name not in inspect.signature(cls.__bases__[-1].__init__).parameters
-    }
+def _fit_unweighted(
+    self: Any,
+    X: Any,
+    y: Any,
+    *,
+    X_val: Any = None,
+    y_val: Any = None,
+    sample_weight_val: Any = None,
+) -> Any:
+    return self._fit_and_validate(X, y, [], X_val, y_val, sample_weight_val)
 
 
-def _constructor(original: Any, extras: dict[str, Any]) -> Callable[..., None]:
-    """``original.__init__``, whatever this version's, with keyword-only extras at its end."""
-    signature = inspect.signature(original.__init__)
-
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        own = {name: kwargs.pop(name, default) for name, default in extras.items()}
-        original.__init__(self, *args, **kwargs)
-        for name, value in own.items():
-            setattr(self, name, value)
-
-    added = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
-        for name, default in extras.items()
-    ]
-    signature = signature.replace(parameters=[*signature.parameters.values(), *added])
-    __init__.__signature__ = signature  # type: ignore[attr-defined]
-    return __init__
+if not _WEIGHTED:  # others go by the signature
+    _fit_unweighted.__doc__ = _Compiled.fit.__doc__
+    _fit_unweighted.__name__ = "fit"
+    _Compiled.fit = _fit_unweighted  # type: ignore[method-assign, assignment]
 
 
 class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: ignore[misc]
@@ -624,24 +858,34 @@ class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: i
     ----------
     *, **
         As scikit-learn's, in its order. By keyword only, and changing nothing by default:
-    loss : {{"log_loss", "mse"}}, default="log_loss"
-        "mse" is the mean squared difference of the probabilities from 0 or 1, Brier's score.
+    loss : {{"log_loss", "mse", "focal"}}, fastnn.losses.Focal or callable, default="log_loss"
+        "mse" is the mean squared difference of the probabilities from 0 or 1, Brier's score; a
+        function is a `fastnn.losses.Function` of 0 and 1 for each output and of probabilities.
+    label_smoothing : float, default=0.0
+        Of "log_loss", the part of each label that goes to all classes alike, as of
+        `fastnn.losses.CrossEntropy`.
     class_weight : dict or "balanced", optional
         What the rows of each class count, as in `sklearn.linear_model.SGDClassifier`.
-    {_EXTRA_PARAMETERS}{_METHODS}
+    {PARAMETERS}{METHODS}
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **sklearn.neural_network.MLPClassifier._parameter_constraints,
-        **_EXTRA_CONSTRAINTS,
-        "loss": [StrOptions({"log_loss", "mse"})],
-        "class_weight": [dict, StrOptions({"balanced"}), None],
+        **CLASSIFIER_CONSTRAINTS,
     }
 
-    __init__ = _constructor(
+    __init__ = constructor(
         sklearn.neural_network.MLPClassifier,
-        _EXTRAS | {"loss": "log_loss", "class_weight": None},
+        EXTRAS | {"loss": "log_loss", "label_smoothing": 0.0, "class_weight": None},
     )
+
+    def _encoded(self, y: Any) -> Any:
+        if self._label_binarizer.y_type_ != "multilabel-indicator":
+            y = column_or_1d(y)
+            unknown = np.setdiff1d(y, self.classes_)
+            if unknown.size:
+                raise ValueError(f"y_val must have no classes that y has not; got {unknown}")
+        return self._label_binarizer.transform(y).astype(bool)
 
     def _with_class_weight(self, y: Any, arguments: dict[str, Any]) -> dict[str, Any]:
         if self.class_weight is None:
@@ -684,10 +928,11 @@ class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: i
             return classes[(out.ravel() > 0.5).astype(np.intp)]
         return binarizer.inverse_transform(out.ravel() if self.n_outputs_ == 1 else out)
 
-    def _score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+    def _default_score(self, X: Any, y: Any, sample_weight: Any) -> float:
         """The accuracy, without the checks of `sklearn.metrics.accuracy_score`."""
         if scipy.sparse.issparse(y):
-            return float(super()._score(X, y, sample_weight=sample_weight))
+            predicted = self._predict(X, check_input=False)
+            return float(accuracy_score(y, predicted, sample_weight=sample_weight))
         right = y == self._predict(X, check_input=False)
         return float(
             np.average(right.all(axis=1) if right.ndim > 1 else right, weights=sample_weight)
@@ -704,20 +949,35 @@ class MLPRegressor(_Compiled, sklearn.neural_network.MLPRegressor):  # type: ign
     ----------
     *, **
         As scikit-learn's, in its order.
-    loss : str
-        Also "mae" and "huber" of `fastnn.losses.LOSSES`.
+    loss : str, fastnn.losses.Huber, fastnn.losses.Quantile or callable
+        Also "mae", "huber", "quantile" and "gamma" of `fastnn.losses.LOSSES`; as of "poisson", the
+        network of "gamma" puts out the logarithm of what is predicted.
 
     By keyword only, and changing nothing by default:
-    {_EXTRA_PARAMETERS}{_METHODS}
+    {PARAMETERS}{METHODS}
     """
 
     _parameter_constraints: ClassVar[dict[str, Any]] = {
         **sklearn.neural_network.MLPRegressor._parameter_constraints,
-        **_EXTRA_CONSTRAINTS,
-        "loss": [StrOptions({"squared_error", "poisson", "mae", "huber"})],
+        **REGRESSOR_CONSTRAINTS,
     }
 
-    __init__ = _constructor(sklearn.neural_network.MLPRegressor, _EXTRAS)
+    __init__ = constructor(sklearn.neural_network.MLPRegressor, EXTRAS | {"loss": "squared_error"})
+
+    def _validate_input(self, X: Any, y: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
+        X, y = super()._validate_input(X, y, *args, **kwargs)
+        if self.loss == "gamma" and not (y > 0).all():
+            raise ValueError(f"y must be greater than 0 for loss='gamma'; got {y.min()}")
+        return X, y
+
+    def _encoded(self, y: Any) -> Any:
+        return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y_val")
+
+    def _default_score(self, X: Any, y: Any, sample_weight: Any) -> float:
+        predicted = self._predict(X, check_input=False)
+        if not np.isfinite(predicted).all():
+            return np.nan
+        return float(r2_score(y, predicted, sample_weight=sample_weight))
 
     def _answer(self, out: Array) -> Any:
         return out.ravel() if out.shape[1] == 1 else out

@@ -7,16 +7,18 @@ attribute ``_optimizer``), so that pickles and conversions carry it as scikit-le
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 from sklearn.neural_network._stochastic_optimizers import (
     AdamOptimizer,
     BaseOptimizer,
     SGDOptimizer,
 )
 
+from fastnn._described import positive
 from fastnn._types import Array
 from fastnn.backends import Backend, Pair
 from fastnn.optimizers import Optimizer
@@ -88,20 +90,28 @@ def corrected(rate: float, beta_1: float, beta_2: float, step: int) -> float:
 
 
 class RuleOptimizer(BaseOptimizer):  # type: ignore[misc]
-    """What the estimators keep as ``_optimizer`` when they are given one of fastnn's."""
+    """What the estimators keep as ``_optimizer`` when they are given fastnn's, or a schedule."""
 
     def __init__(self, rule: Optimizer) -> None:
-        super().__init__(rule.learning_rate)
+        super().__init__(float(rule.rates(0, 0, 1)[0]))
         self.rule = rule
+        self.epochs = 0
         self.steps = 0
         self.slots: list[list[Array]] = []
 
+    def iteration_ends(self, time_step: int) -> None:
+        """Count the epochs, by which schedules may go."""
+        self.epochs += 1
 
-def rule_of(optimizer: Any, clip_norm: float | None) -> Optimizer:
+
+def rule_of(optimizer: Any, clip_norm: float | None, clip_value: float | None) -> Optimizer:
     """The rule by which the core is to update, from what scikit-learn calls an optimizer."""
     if isinstance(optimizer, SGDOptimizer):
         return VelocitySGD(
-            momentum=optimizer.momentum, nesterov=optimizer.nesterov, clip_norm=clip_norm
+            momentum=optimizer.momentum,
+            nesterov=optimizer.nesterov,
+            clip_norm=clip_norm,
+            clip_value=clip_value,
         )
     if isinstance(optimizer, AdamOptimizer):
         return EpsilonHatAdam(
@@ -109,16 +119,39 @@ def rule_of(optimizer: Any, clip_norm: float | None) -> Optimizer:
             beta_2=optimizer.beta_2,
             epsilon=optimizer.epsilon,
             clip_norm=clip_norm,
+            clip_value=clip_value,
         )
     rule: Optimizer = optimizer.rule
     return rule
 
 
-def rate_of(optimizer: Any) -> float:
-    """The learning rate of the next epoch, without Adam's corrections."""
+def rates_of(optimizer: Any, step: int, n: int) -> npt.NDArray[np.float64]:
+    """The learning rates of the next epoch, `n` steps from number `step` on.
+
+    Those of Adam are without its corrections.
+    """
+    if isinstance(optimizer, RuleOptimizer):
+        return optimizer.rule.rates(optimizer.epochs, step, n)
+    return np.full(n, rate_of(optimizer))
+
+
+def rate_of(optimizer: Any) -> Any:
+    """The learning rate, a number or a schedule, as it may be set by `set_rate`."""
+    if isinstance(optimizer, RuleOptimizer):
+        return optimizer.rule.learning_rate
     if isinstance(optimizer, SGDOptimizer):
         return float(optimizer.learning_rate)
     return float(optimizer.learning_rate_init)
+
+
+def set_rate(optimizer: Any, rate: Any) -> None:
+    """Go on by another learning rate."""
+    if isinstance(optimizer, RuleOptimizer):
+        optimizer.rule = replace(optimizer.rule, learning_rate=rate)
+    elif isinstance(optimizer, SGDOptimizer):
+        optimizer.learning_rate = positive("learning_rate", rate)
+    else:
+        optimizer.learning_rate_init = positive("learning_rate", rate)
 
 
 def load_state(net: Backend, optimizer: Any) -> None:

@@ -9,7 +9,10 @@ from types import TracebackType
 from typing import Any
 
 from fastnn._validation import describe
-from fastnn.sklearn._estimators import MLPClassifier, MLPRegressor, extras_of
+from fastnn.schedules import Schedule
+from fastnn.sklearn._estimators import MLPClassifier, MLPRegressor
+from fastnn.sklearn._extras import extras_of
+from fastnn.sklearn._optimizers import RuleOptimizer
 
 _OURS: dict[Any, Any] = {cls.__bases__[-1]: cls for cls in (MLPClassifier, MLPRegressor)}
 """By scikit-learn's class."""
@@ -138,13 +141,17 @@ def from_sklearn(estimator: Any) -> MLPClassifier | MLPRegressor:
     return made
 
 
-def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
+def to_sklearn(estimator: MLPClassifier | MLPRegressor, *, drop_extras: bool = False) -> Any:
     """Make scikit-learn's estimator from fastnn's, fitted or not.
 
     Parameters
     ----------
     estimator : MLPClassifier or MLPRegressor
         Left as it is; nothing is shared.
+    drop_extras : bool, default False
+        Whether to leave out what scikit-learn does not have but does not need to predict the same:
+        the estimator then predicts the same, from its average of the weights if there is one, but
+        would train on differently. Without it, such an estimator is refused.
 
     Returns
     -------
@@ -158,27 +165,59 @@ def to_sklearn(estimator: MLPClassifier | MLPRegressor) -> Any:
         If it is neither of fastnn's.
     ValueError
         If it has parameters that scikit-learn does not know, other than at their defaults, or
-        values that it does not.
+        values that it does not; with `drop_extras` only if it could not predict the same.
     """
     if type(estimator) not in _OURS.values():
         raise TypeError(
             "estimator must be an MLPClassifier or MLPRegressor of fastnn.sklearn;"
             f" got {describe(estimator)}"
         )
+    original: Any = type(estimator).__bases__[-1]
     extras = extras_of(type(estimator))
+    state = dict(estimator.__getstate__())
+    state.pop("_skl_callbacks", None)
+    there = vars(original())  # among them the classifier's loss, which is no parameter of it
+    if drop_extras:
+        _drop(state, extras)
     for name, default in extras.items():
-        value = getattr(estimator, name)
+        value = state[name]
         if value is not default and value != default:
             raise ValueError(
                 f"{name} must be {default!r}, since scikit-learn has no such parameter;"
                 f" got {value!r}"
             )
-    original: Any = type(estimator).__bases__[-1]
     made = original.__new__(original)
-    state = copy.deepcopy(estimator.__getstate__())
-    there = vars(original())  # among them the classifier's loss, which is no parameter of it
     made.__dict__.update(
-        {name: value for name, value in state.items() if name not in extras or name in there}
+        copy.deepcopy(
+            {name: value for name, value in state.items() if name not in extras or name in there}
+        )
     )
     made._validate_params()
     return made
+
+
+def _drop(state: dict[str, Any], extras: dict[str, Any]) -> None:
+    """Put in a state what scikit-learn has in the place of what it does not have."""
+    loss = state["loss"]
+    state |= extras
+    if "loss" not in extras:
+        state["loss"] = "poisson" if loss in ("poisson", "gamma") else "squared_error"
+    elif loss in ("poisson", "gamma"):
+        raise ValueError(f"loss must be 'squared_error' for scikit-learn before 1.7; got {loss!r}")
+    if isinstance(state["learning_rate"], Schedule):
+        state["learning_rate"] = "constant"
+    if isinstance(state.get("_optimizer"), RuleOptimizer):
+        del state["_optimizer"]
+    names = state["activation"]
+    if not isinstance(names, str):
+        if len(set(names)) > 1:
+            raise ValueError(
+                "activation must be the same for all hidden layers, since scikit-learn has but"
+                f" one; got {names!r}"
+            )
+        state["activation"] = names[0] if names else "relu"
+    if state["activation"] == "sigmoid":
+        state["activation"] = "logistic"
+    for name in ("coefs_", "intercepts_"):
+        if f"averaged_{name}" in state:
+            state[name] = state.pop(f"averaged_{name}")
