@@ -62,7 +62,8 @@ class TestExtras:
 
     def fit(self, cls=ours.MLPClassifier, X=None, y=None, weight=None, **options):
         options = {"random_state": 0, "max_iter": 10} | options
-        return cls(**options).fit(self.X if X is None else X, self.y if y is None else y, weight)
+        weights = [] if weight is None else [weight]
+        return cls(**options).fit(self.X if X is None else X, self.y if y is None else y, *weights)
 
     def test_signature(self):
         for name in ("MLPClassifier", "MLPRegressor"):
@@ -150,12 +151,15 @@ class TestExtras:
             self.fit(**options)
 
     def test_class_weight_is_sample_weight(self):
+        given = weights_for(self.X)
         weights = {0: 1.0, 1: 5.0, 2: 0.5}
         expected = self.fit(weight=np.array([weights[label] for label in self.y]))
         got = self.fit(class_weight=weights)
         np.testing.assert_array_equal(got.predict_proba(self.X), expected.predict_proba(self.X))
-        both = self.fit(class_weight=weights, weight=weights_for(self.X))
+        both = self.fit(class_weight=weights, weight=given)
         assert both.loss_ != got.loss_
+
+    def test_class_weight(self):
         rare = np.r_[0:50, 50:55]
         even = self.fit(X=self.X[rare], y=self.y[rare], class_weight="balanced", max_iter=100)
         plain = self.fit(X=self.X[rare], y=self.y[rare], max_iter=100)
@@ -683,7 +687,7 @@ class TestScoring:
 
     @pytest.mark.parametrize("weighted", [False, True])
     def test_loss(self, weighted):
-        weight = weights_for(self.X) if weighted else None
+        weight = np.linspace(0, 2, len(self.X)) if weighted else None
         model = self.fit(self.model("loss", alpha=10.0), weight)
         expected = -log_loss(
             self.y[self.held],
@@ -740,8 +744,6 @@ class TestScoring:
         assert numbers.best_validation_score_ < 0
 
     def test_of_rows_with_weights(self):
-        if not WEIGHTED:
-            pytest.skip("scikit-learn has sample weights since 1.7: upgrade it")
         weight = weights_for(self.X)
         plain, weighted = (self.model("accuracy", tol=0.0) for _ in range(2))
         plain.fit(self.X, self.y)

@@ -6,7 +6,7 @@ try:
     import sklearn.neural_network  # noqa: F401
 except ImportError as error:
     raise ImportError(
-        'fastnn.sklearn needs scikit-learn 1.7 or newer: pip install "fastnn[sklearn]"'
+        'fastnn.sklearn needs scikit-learn 1.6 or newer: pip install "fastnn[sklearn]"'
     ) from error
 
 from fastnn.sklearn._estimators import MLPClassifier, MLPRegressor

@@ -659,7 +659,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
             stratify=y if is_classifier(self) and self.n_outputs_ == 1 else None,
         )
         train, validation = parts[::2], parts[1::2]
-        if validation[0].shape[0] < 2:
+        if validation[0].shape[0] < 2 and _WEIGHTED:  # since scikit-learn 1.7, too
             raise ValueError(
                 "The validation set is too small. Increase 'validation_fraction' "
                 "or the size of your dataset."
@@ -786,9 +786,9 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
             callback.on_train_end(handle, history)
 
     def _update_no_improvement_count(self, early_stopping: bool, *validation: Any) -> None:
-        best = self.__dict__["_best_coefs"]
+        best = self.__dict__.get("_best_coefs")
         super()._update_no_improvement_count(early_stopping, *validation)
-        if self.averaging is not None and self.__dict__["_best_coefs"] is not best:
+        if self.averaging is not None and self.__dict__.get("_best_coefs") is not best:
             trained = self._core.trained
             assert trained is not None
             self.__dict__["_best_average"] = trained.average()
