@@ -28,9 +28,10 @@ _threads_were_set = False
 def set_num_threads(n: int | None) -> None:
     """Let the native backend use up to `n` threads, in every network of this process.
 
-    It takes fewer where a computation is too small to be worth them. The results are the same bits
-    for any number. Built without OpenMP it uses one thread, whatever `n` is, and so it does in a
-    process that was forked from one that had computed.
+    It takes fewer where a computation is too small to be worth them, and computations that threads
+    of Python's run at once share them. The results are the same bits for any number. Built without
+    OpenMP it uses one thread, whatever `n` is, and so it does in a process that was forked from one
+    that had computed.
 
     Parameters
     ----------
@@ -56,9 +57,15 @@ def get_num_threads() -> int:
     """Return the number of threads that the native backend may use.
 
     Unless `set_num_threads` was called it is the environment variable ``OMP_NUM_THREADS``, or
-    else one for each processor that this process may use, by its affinity and its control group.
+    else one for each processor that this process may use, by its affinity and its control group;
+    divided among this and other computations while there are some in other threads.
     """
     return _native.get_num_threads() if _why_no_core is None else 1
+
+
+def threads_were_set() -> bool:
+    """Tell whether `set_num_threads` has fixed the number of threads."""
+    return _threads_were_set
 
 
 def openmp_enabled() -> bool:

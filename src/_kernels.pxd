@@ -108,6 +108,7 @@ cdef extern from "runtime.h" nogil:
     int fastnn_possible_team(int team)
     void fastnn_tell(int *place, int value)
     int fastnn_told(const int *place)
+    void fastnn_add(int *place, int value)
     int fastnn_forked
     void fastnn_watch_forks()
     bint fastnn_must_be_serial()

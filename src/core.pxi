@@ -510,7 +510,7 @@ cdef class Core:
         f.bad = f.overflows = False
         f.watch.careful = False
         f.watch.stop = 0
-        f.threads = _team(flop, flop)
+        f.threads = _team(flop, flop, _share())
         f.buffer_bytes = forward_buffer_bytes(net, min(block_rows(net), max(f.n, 1)))
         size = 2 * f.threads * f.buffer_bytes
         with critical_section(self):
@@ -643,7 +643,7 @@ cdef class Core:
         cdef ptrdiff_t n = rows.size() if rows.data else data.rows
         cdef ptrdiff_t steps = (n + batch_size - 1) // batch_size, done = 0
         cdef double flop = 3 * self.net.flop * min(batch_size, n)
-        cdef int team = _team(flop, flop * steps)
+        cdef int team = _team(flop, flop * steps, _threads())
         cdef bint careful = is_long(flop, min(batch_size, n))
         cdef Run run
         cdef _Buffer momentums
@@ -674,6 +674,7 @@ cdef class Core:
             while done < steps:
                 run = next_run(&self.pace, flop, team, careful)
                 run.steps = min(run.steps, steps - done)
+                run.threads = min(run.threads, _share())  # other calls begin and end meanwhile
                 s.threads = run.threads
                 begin_watch(&s.watch, careful)
                 run_steps(s, done, done + run.steps)
@@ -698,7 +699,7 @@ cdef class Core:
             s.mode = OUTPUTS
             s.later = False
             flop = self.net.flop * data.rows
-            self._need_workspace(data.rows, _team(flop, flop), s.mode, True)
+            self._need_workspace(data.rows, _team(flop, flop, _share()), s.mode, True)
             self._set_data(data)
             s.order = NULL
             s.batch = data.rows
@@ -719,7 +720,9 @@ cdef class Core:
             s.mode = GRADIENTS
             s.later = False
             flop = 3 * self.net.flop * data.rows
-            self._need_workspace(data.rows, _team(flop, flop), s.mode, data.dense() != NULL)
+            self._need_workspace(
+                data.rows, _team(flop, flop, _share()), s.mode, data.dense() != NULL
+            )
             self._set_data(data)
             s.order = NULL
             s.batch = data.rows
@@ -740,7 +743,7 @@ def all_finite(array):
     cdef _Buffer b = _Buffer.of(array, "array", "fd")
     cdef const kernels *K = fastnn_kernels(_isa, b.view.itemsize)
     cdef ptrdiff_t n = b.size(), i
-    cdef int parts = _team(INFINITY_, <double>n), bad = 0
+    cdef int parts = _team(INFINITY_, <double>n, _share()), bad = 0
     with nogil:
         for i in prange(parts, num_threads=parts, schedule="static"):
             bad += not K.all_finite(<const char *>b.data + n * i // parts * K.itemsize,

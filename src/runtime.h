@@ -273,6 +273,10 @@ static inline void fastnn_tell(int *place, int value)
     __atomic_store_n(place, value, __ATOMIC_RELAXED);
 }
 static inline int fastnn_told(const int *place) { return __atomic_load_n(place, __ATOMIC_RELAXED); }
+static inline void fastnn_add(int *place, int value)
+{
+    __atomic_add_fetch(place, value, __ATOMIC_RELAXED);
+}
 
 static inline int fastnn_openmp_version(void)
 {

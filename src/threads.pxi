@@ -94,7 +94,15 @@ def set_num_threads(n):
 
 def get_num_threads():
     """Most threads that a call started now would use."""
-    return _threads()
+    return _share()
+
+
+cdef int _calls = 0  # that compute at the moment, each for a thread of Python's
+
+
+cdef int _share() noexcept nogil:
+    """Threads of one more call: those that compute at once share them."""
+    return max(1, _threads() // (fastnn_told(&_calls) + 1))
 
 
 cdef int _threads() noexcept nogil:
@@ -110,9 +118,9 @@ cdef double FLOP_PER_BARRIER = 400e3
 cdef double FLOP_PER_CALL = 2e6
 
 
-cdef int _team(double flop, double flop_of_call) noexcept nogil:
+cdef int _team(double flop, double flop_of_call, int threads) noexcept nogil:
     cdef double pays = min(flop / FLOP_PER_BARRIER, flop_of_call / FLOP_PER_CALL)
-    return <int>max(1.0, min(pays, <double>min(_threads(), MAX_THREADS)))
+    return <int>max(1.0, min(pays, <double>min(threads, MAX_THREADS)))
 
 
 cdef double CHUNK_SECONDS = 0.05  # between looks at the signals and the progress
@@ -135,7 +143,8 @@ cdef struct Watch:
 
 
 cdef void begin_watch(Watch *watch, bint careful) noexcept:
-    """Let the GIL go."""
+    """Let the GIL go, and have others know that there is one more who computes."""
+    fastnn_add(&_calls, 1)
     watch.careful = careful
     watch.stop = 0
     if careful:
@@ -146,6 +155,7 @@ cdef void begin_watch(Watch *watch, bint careful) noexcept:
 cdef int end_watch(Watch *watch) except -1:
     """Take the GIL again, and raise what a signal's handler raised."""
     PyEval_RestoreThread(watch.python)
+    fastnn_add(&_calls, -1)
     return -1 if watch.stop else 0
 
 

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from conftest import require_native
 
 import fastnn
 from fastnn import _config
@@ -21,9 +22,18 @@ from fastnn.benchmark.machine import Machine, Others
 from fastnn.benchmark.peers import Peer
 from fastnn.benchmark.report import Report, Result, number, side_by_side, table
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.sections import SECTIONS, memory, mnist, population, sweep
+from fastnn.benchmark.sections import (
+    SECTIONS,
+    estimators,
+    memory,
+    mnist,
+    population,
+    search,
+    sweep,
+)
 from fastnn.benchmark.timing import Plan, Timing, interleaved
 
+LONG = ("sweep", "mnist", "estimators", "search")
 TINY = Case("tiny", (8, 16, 1), 32, 4)
 MACHINE = Machine("a processor", 2, "isa", "an OS", "3", "a compiler", 2, "float32", 1e11, 1e10)
 
@@ -265,6 +275,28 @@ class TestSections:
             for subject in ("fastnn", "fake", "mute")
         ]
 
+    def test_estimators_and_searches(self, monkeypatch):
+        require_native()
+        pytest.importorskip("sklearn", reason='needs scikit-learn: pip install "fastnn[sklearn]"')
+        short = Plan(fewest=2, most=2, shortest=0.0, pause=0.0)
+        run = Run([], [], "float32", 1, short, quick=True)
+        fit = estimators._Fit("iris", (4, 10, 3), 150, 30, epochs=2, early_stopping=True)
+        assert fit.steps(150) == 2 * 5
+        monkeypatch.setattr(estimators, "_FITS", (fit,))
+        monkeypatch.setattr(estimators, "_PREDICTIONS", (("predict", 3),))
+        found = report(*estimators.measure(run))
+        assert [(r.case, r.subject) for r in found.results] == [
+            (f"{case}; {dtype}", subject)
+            for dtype in ("float32", "float64")
+            for case in ("fit iris 4-10-3; 30, early stopping", "predict seed 784-100-100-10; 3")
+            for subject in estimators.KINDS
+        ]
+        assert "| predict seed 784-100-100-10; 3; float64 |" in estimators.table(found)
+        monkeypatch.setattr(search, "_BACKENDS", ("threading",))
+        found = report(*search.measure(run))
+        assert {r.case for r in found.results} == {f"threading, {n}" for n in (1, 2, -1)}
+        assert "| threading, -1 |" in search.table(found)
+
     def test_cliffs_are_between_neighbours_above_32(self):
         costs = dict.fromkeys(range(30, 40), 1.0) | {31: 9.0, 36: 1.6, 50: 9.0}
         assert sweep.cliffs(costs) == [(35, 36, 1.6), (36, 37, 1.6)]
@@ -374,7 +406,7 @@ class TestCommandLine:
 
     def test_measures_prints_and_writes(self, tmp_path, capsys):
         files = {name: tmp_path / name for name in ("a.json", "a.md")}
-        sections = ",".join(name for name in SECTIONS if name not in ("sweep", "mnist"))
+        sections = ",".join(name for name in SECTIONS if name not in LONG)
         arguments = ["--sections", sections, "--seconds", "0.1"]
         arguments += ["--json", str(files["a.json"]), "--markdown", str(files["a.md"])]
         assert self.run(*arguments) == 0

@@ -18,7 +18,7 @@ from fastnn.averaging import Averaging
 from fastnn.backends import DenseSpec, Pair, Spec, create
 from fastnn.backends.native import NativeBackend
 from fastnn.losses import LOSSES, Given, Parametric, resolve
-from fastnn.sklearn._optimizers import rates_of, rule_of
+from fastnn.sklearn._optimizers import RuleOptimizer, rates_of, rule_of
 from fastnn.training import Clock, Pause
 
 _ACTIVATIONS = {"logistic": "sigmoid", "exp": "identity"}
@@ -222,6 +222,9 @@ class Epochs:
         self.averaged_steps = averaged_steps
         self.done = 0  # batches of this pass
         self._clipping = clipping
+        # scikit-learn's optimizers change nothing but their rates
+        ours = isinstance(optimizer, RuleOptimizer)
+        self._their_rule = None if ours else rule_of(optimizer, **clipping)
         self._averaging = averaging
         starts = np.arange(0, len(rows), batch_size)
         self._starts = starts
@@ -233,7 +236,7 @@ class Epochs:
 
     def look_at_optimizer(self) -> None:
         """Take over its rule and rates, in the midst of a pass for what is left of it."""
-        self.rule = rule_of(self.optimizer, **self._clipping)
+        self.rule = self._their_rule or rule_of(self.optimizer, **self._clipping)
         before = self.net.steps() - self.done
         self._rates = rates_of(self.optimizer, before, len(self._starts))
 

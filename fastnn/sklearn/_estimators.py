@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import copy
 import inspect
+import multiprocessing
 import operator
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -30,6 +32,7 @@ from sklearn.neural_network._stochastic_optimizers import AdamOptimizer, SGDOpti
 from sklearn.utils import check_array, check_consistent_length, column_or_1d, compute_sample_weight
 from sklearn.utils.validation import _check_sample_weight, validate_data
 
+from fastnn._config import set_num_threads, threads_were_set
 from fastnn._types import Array
 from fastnn.backends import Pair, Spec, create
 from fastnn.backends.native import NativeBackend
@@ -415,6 +418,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
         exposed = engine.exposed
         before = self._identities()
         check(self)
+        _keep_to_one_thread_in_pools()
         if getattr(self, "_skl_callbacks", None) and not kwargs.get("incremental"):
             engine.tasks = _Tasks(self, X, y, kwargs.get("sample_weight"))
         kwargs = self._with_class_weight(y, kwargs)
@@ -815,6 +819,16 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
             except StopTraining:
                 stop = True
         return stop
+
+
+def _keep_to_one_thread_in_pools() -> None:
+    """One of several processes must not take all processors, unless it was told how many."""
+    if (
+        multiprocessing.current_process().daemon
+        and "OMP_NUM_THREADS" not in os.environ
+        and not threads_were_set()
+    ):
+        set_num_threads(1)
 
 
 def _loss_judge(net: NativeBackend, X: Any, y: Any, weight: Any) -> Callable[[], float]:

@@ -7,7 +7,17 @@ from typing import Protocol
 
 from fastnn.benchmark.report import Report, Result
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.sections import memory, mnist, population, predict, scaling, sweep, train
+from fastnn.benchmark.sections import (
+    estimators,
+    memory,
+    mnist,
+    population,
+    predict,
+    scaling,
+    search,
+    sweep,
+    train,
+)
 
 __all__ = ["SECTIONS", "Section"]
 
@@ -30,4 +40,6 @@ SECTIONS: dict[str, Section] = {
     "scaling": scaling,
     "sweep": sweep,
     "memory": memory,
+    "estimators": estimators,
+    "search": search,
 }

@@ -1,0 +1,142 @@
+"""fastnn's estimators beside scikit-learn's: fits and predictions, as users call them."""
+
+from __future__ import annotations
+
+import importlib
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from fastnn._types import Array
+from fastnn.benchmark.report import Report, Result, columns, number
+from fastnn.benchmark.report import table as markdown
+from fastnn.benchmark.run import Run
+from fastnn.benchmark.timing import interleaved
+
+__all__ = ["KINDS", "measure", "table"]
+
+KINDS = {"fastnn.sklearn": "fastnn.sklearn", "scikit-learn": "sklearn.neural_network"}
+"""The modules that have the estimators, by what tables call them."""
+
+_NAME = "estimators"
+_EPOCHS = 8
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """A classification, or a regression if there is one output, and the batch size."""
+
+    name: str
+    sizes: tuple[int, ...]
+    rows: int
+    batch: int
+    epochs: int = _EPOCHS
+    early_stopping: bool = False
+
+    @property
+    def label(self) -> str:
+        stopping = ", early stopping" if self.early_stopping else ""
+        return f"{self.name} {'-'.join(map(str, self.sizes))}; {self.batch}{stopping}"
+
+    def steps(self, rows: int) -> int:
+        """How many `rows` are trained on by."""
+        if self.early_stopping:
+            rows -= -(-rows // 10)  # a tenth is to validate by
+        return self.epochs * -(-rows // self.batch)
+
+
+_SEED = (784, 100, 100, 10)
+_FITS = (
+    _Fit("iris", (4, 10, 3), 150, 150, epochs=50),
+    _Fit("tiny", (8, 16, 1), 16_000, 32),
+    _Fit("small", (20, 64, 64, 2), 16_000, 64),
+    _Fit("seed", _SEED, 5_000, 100, epochs=4),
+    _Fit("seed", _SEED, 5_000, 100, epochs=4, early_stopping=True),
+)
+_PREDICTIONS = (("predict", 1), ("predict", 10_000), ("predict_proba", 10_000))
+
+
+def measure(run: Run) -> Iterator[Result]:
+    try:
+        kinds = {label: importlib.import_module(name) for label, name in KINDS.items()}
+    except ImportError:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that few epochs are not enough
+        for dtype in ("float32", "float64"):
+            for fit in _FITS:
+                X, y = _data(fit, dtype, fit.rows // 8 if run.quick else fit.rows)
+                calls = {label: _fit(module, fit, X, y) for label, module in kinds.items()}
+                for subject, timing in interleaved(calls, run.plan).items():
+                    label = f"fit {fit.label}; {dtype}"
+                    yield Result.of(_NAME, label, subject, timing, 0.0, parts=fit.steps(len(X)))
+            yield from _predictions(run, kinds, dtype)
+
+
+def _predictions(run: Run, kinds: dict[str, Any], dtype: str) -> Iterator[Result]:
+    fit = _Fit("seed", _SEED, 1000, 100, epochs=1)
+    X, y = _data(fit, dtype, fit.rows)
+    models = {label: _model(module, fit).fit(X, y) for label, module in kinds.items()}
+    for method, rows in _PREDICTIONS:
+        X = np.resize(X, (rows, X.shape[1]))
+        calls = {label: _call(getattr(model, method), X) for label, model in models.items()}
+        for subject, timing in interleaved(calls, run.plan).items():
+            label = f"{method} seed {'-'.join(map(str, _SEED))}; {rows:,}; {dtype}"
+            yield Result.of(_NAME, label, subject, timing, 0.0)
+
+
+def _data(fit: _Fit, dtype: str, rows: int) -> tuple[Array, Any]:
+    rng = np.random.default_rng(0)
+    rows = max(rows, fit.batch)
+    X = rng.standard_normal((rows, fit.sizes[0])).astype(dtype)
+    last = fit.sizes[-1]
+    return X, rng.standard_normal(rows) if last == 1 else rng.integers(last, size=rows)
+
+
+def _model(module: Any, fit: _Fit) -> Any:
+    kind = module.MLPRegressor if fit.sizes[-1] == 1 else module.MLPClassifier
+    return kind(
+        hidden_layer_sizes=fit.sizes[1:-1],
+        batch_size=fit.batch,
+        max_iter=fit.epochs,
+        early_stopping=fit.early_stopping,
+        random_state=0,
+    )
+
+
+def _fit(module: Any, fit: _Fit, X: Array, y: Any) -> Callable[[], object]:
+    model = _model(module, fit)
+    return lambda: model.fit(X, y)
+
+
+def _call(method: Callable[[Array], object], X: Array) -> Callable[[], object]:
+    return lambda: method(X)
+
+
+def table(report: Report) -> str:
+    _, cases = columns(report.find(_NAME))
+    ours, theirs = KINDS
+    rows = [
+        [
+            case,
+            number(found[ours].value * 1e6),
+            number(found[theirs].value * 1e6),
+            f"{found[theirs].value / found[ours].value:.1f}×",
+            *(f"{found[name].spread:.0%}" for name in KINDS),
+        ]
+        for case, found in cases.items()
+    ]
+    if not rows:
+        return '## Estimators\n\nNot measured: it needs pip install "fastnn[sklearn]".'
+    return "\n\n".join(
+        [
+            "## Estimators",
+            "Microseconds a step of `fit`, all that it does over its steps, or a call of `predict`,"
+            " and how many times as fast fastnn's are. After the sizes is the batch size, or how"
+            " many rows are predicted.",
+            markdown(["", ours, theirs, "faster", f"spread: {ours}", theirs], rows),
+        ]
+    )

@@ -1,0 +1,85 @@
+"""Grid searches over the estimators, by joblib's ways to do things at once."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from fastnn.benchmark.report import Report, Result, columns, number
+from fastnn.benchmark.report import table as markdown
+from fastnn.benchmark.run import Run
+from fastnn.benchmark.sections.estimators import KINDS
+from fastnn.benchmark.timing import interleaved
+
+__all__ = ["measure", "table"]
+
+_NAME = "search"
+_BACKENDS = ("loky", "multiprocessing", "threading")
+_JOBS = (1, 2, -1)
+_ROWS, _SIZES = 2000, (64, 100, 100, 10)
+
+
+def measure(run: Run) -> Iterator[Result]:
+    try:
+        kinds = {label: importlib.import_module(name) for label, name in KINDS.items()}
+        import joblib
+    except ImportError:
+        return
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((_ROWS // (8 if run.quick else 1), _SIZES[0]), np.float32)
+    y = rng.integers(_SIZES[-1], size=len(X))
+    # Workers have warnings of their own.
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = "ignore"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for backend in _BACKENDS:
+                for jobs in _JOBS:
+                    with joblib.parallel_backend(backend, n_jobs=jobs):
+                        calls = {label: _search(kind, X, y) for label, kind in kinds.items()}
+                        for subject, timing in interleaved(calls, run.plan).items():
+                            yield Result.of(_NAME, f"{backend}, {jobs}", subject, timing, 0.0)
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
+
+
+def _search(module: Any, X: Any, y: Any) -> Callable[[], object]:
+    from sklearn.model_selection import GridSearchCV
+
+    grid = {"alpha": [1e-4, 1e-2], "learning_rate_init": [1e-3, 1e-2]}
+    model = module.MLPClassifier(_SIZES[1:-1], max_iter=5, random_state=0)
+    search = GridSearchCV(model, grid, cv=2, refit=False)
+    return lambda: search.fit(X, y)
+
+
+def table(report: Report) -> str:
+    _, cases = columns(report.find(_NAME))
+    ours, theirs = KINDS
+    rows = [
+        [
+            case,
+            number(found[ours].value * 1e3),
+            number(found[theirs].value * 1e3),
+            f"{found[theirs].value / found[ours].value:.1f}×",
+        ]
+        for case, found in cases.items()
+    ]
+    if not rows:
+        return '## Searches\n\nNot measured: it needs pip install "fastnn[sklearn]".'
+    return "\n\n".join(
+        [
+            "## Searches",
+            f"Milliseconds of a `GridSearchCV` of four settings and two folds, {_ROWS:,} rows of"
+            f" {'-'.join(map(str, _SIZES))} in float32, five epochs.",
+            markdown(["backend, n_jobs", ours, theirs, "faster"], rows),
+        ]
+    )
