@@ -150,6 +150,36 @@ class TestExtras:
         with pytest.raises((ValueError, TypeError), match=message):
             self.fit(**options)
 
+    @pytest.mark.parametrize(
+        ("name", "values", "others"),
+        [
+            ("dropout", [0.0, 0.5], {}),
+            ("dtype", [None, "float32", "float64"], {}),
+            ("optimizer", [None, fastnn.SGD(0.1), fastnn.AdamW(Cosine(0.1, 3))], {}),
+            ("learning_rate", ["constant", StepDecay(0.1, 2), Constant(0.1, per="step")], {}),
+            ("clip_norm", [None, 0.01], {}),
+            ("clip_value", [None, 0.01], {}),
+            ("averaging", [None, 0.5, fastnn.EMA(0.9), fastnn.SWA(1)], {}),
+            ("scoring", [None, "loss", "f1_macro"], {"early_stopping": True}),
+            ("label_smoothing", [0.0, 0.2], {}),
+            ("class_weight", [None, "balanced", {0: 1, 1: 5, 2: 1}], {}),
+            ("loss", ["log_loss", "mse", "focal", losses.Focal(3.0)], {}),
+            ("activation", ["relu", "gelu", ["tanh"], ("selu",)], {}),
+            ("callbacks", [None, [callbacks.EarlyStopping("loss")]], {}),
+        ],
+    )
+    def test_search(self, name, values, others):
+        model = ours.MLPClassifier(max_iter=3, random_state=0, **others)
+        search = GridSearchCV(model, {name: values}, cv=2).fit(self.X, self.y)
+        assert np.isfinite(search.cv_results_["mean_test_score"]).all()
+        assert [params[name] for params in search.cv_results_["params"]] == values
+        cloned = sklearn.base.clone(search.best_estimator_)
+        again = pickle.loads(pickle.dumps(cloned.fit(self.X, self.y)))
+        np.testing.assert_array_equal(
+            again.predict_proba(self.X), search.best_estimator_.predict_proba(self.X)
+        )
+        assert pickle.loads(pickle.dumps(search)).predict(self.X).shape == (150,)
+
     def test_class_weight_is_sample_weight(self):
         given = weights_for(self.X)
         weights = {0: 1.0, 1: 5.0, 2: 0.5}
