@@ -329,10 +329,11 @@ def train_many(members, tick=None):
         if m.course.judge:
             room = max(room, 2 * m.forward.buffer_bytes)
             rows = max(rows, m.forward.n)
-    team = <int>max(1, min(_team(INFINITY_, flop), len(waiting)))
+    team = <int>max(1, min(_team(INFINITY_, flop, _share()), len(waiting)))
     buffers = <char *>memory.take(team * room, 1)
     row_loss = <double *>memory.take(team * rows, sizeof(double))
     training = []
+    fastnn_add(&_calls, 1)
     try:
         for m in waiting:
             m.core._begin_training()
@@ -351,6 +352,7 @@ def train_many(members, tick=None):
             if tick is not None:
                 tick(len(members) - len(waiting))
     finally:
+        fastnn_add(&_calls, -1)
         for m in training:
             m.core._end_training()
 

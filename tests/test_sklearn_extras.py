@@ -398,7 +398,7 @@ class TestAsNetworkFits:
         [fastnn.SGD(0.1, clip_norm=0.05), fastnn.SGD(0.1, clip_value=0.01), fastnn.RMSProp()],
         ids=repr,
     )
-    @pytest.mark.parametrize("averaging", [None, fastnn.EMA(0.9), fastnn.SWA(5, every=2)], ids=repr)
+    @pytest.mark.parametrize("averaging", [None, fastnn.EMA(0.9), fastnn.SWA(5, every=2, per="step")], ids=repr)
     def test_averaging_and_rules(self, averaging, rule):
         X, y = CLASSES["iris"]()
         self.assert_same(
@@ -620,7 +620,7 @@ class TestAveraging:
         assert not hasattr(plain, "averaged_coefs_")
 
     @pytest.mark.parametrize("solver", ["sgd", "adam"])
-    @pytest.mark.parametrize("averaging", [0.9, fastnn.SWA(7, every=3)])
+    @pytest.mark.parametrize("averaging", [0.9, fastnn.SWA(7, every=3, per="step")])
     def test_goes_on_through_partial_fit_and_pickles(self, averaging, solver):
         options = {"averaging": averaging, "solver": solver, "shuffle": False}
         whole = self.model(**options).fit(self.X, self.y)

@@ -15,7 +15,7 @@ from fastnn._types import Array
 from fastnn._weights import flat
 from fastnn.activations import ACTIVATIONS
 from fastnn.averaging import Averaging
-from fastnn.backends import DenseSpec, Pair, Spec, create
+from fastnn.backends import DenseSpec, Spec, create
 from fastnn.backends.native import NativeBackend
 from fastnn.losses import LOSSES, Given, Parametric, resolve
 from fastnn.sklearn._optimizers import RuleOptimizer, rates_of, rule_of
@@ -201,8 +201,8 @@ class Epochs:
         ``clip_norm`` and ``clip_value`` of the rule.
     averaging : Averaging or None
         What average of the weights to keep.
-    averaged_steps : int
-        The steps that have been taken since it began.
+    averaged : tuple of int
+        The steps and epochs that have been taken since it began.
     """
 
     def __init__(
@@ -213,13 +213,13 @@ class Epochs:
         optimizer: Any,
         clipping: dict[str, float | None],
         averaging: Averaging | None = None,
-        averaged_steps: int = 0,
+        averaged: tuple[int, int] = (0, 0),
     ) -> None:
         self.net = net
         self.rows = rows
         self.batch_size = batch_size
         self.optimizer = optimizer
-        self.averaged_steps = averaged_steps
+        self.averaged = averaged
         self.done = 0  # batches of this pass
         self._clipping = clipping
         # scikit-learn's optimizers change nothing but their rates
@@ -305,12 +305,15 @@ class Epochs:
         finally:
             taken = self.net.steps() - before
             self.done += taken
-            self.averaged_steps += taken
+            steps_before, epochs = self.averaged
+            self.averaged = steps_before + taken, epochs + (self.done == len(self._starts))
 
     def _shares(self, steps: int) -> npt.NDArray[np.float64] | None:
         if self._averaging is None:
             return None
-        shares = self._averaging.shares(self.averaged_steps, steps)
+        ends_epoch = self.done + steps == len(self._starts)
+        before, epochs = self.averaged
+        shares = self._averaging.shares(before, steps, epochs, ends_epoch)
         return shares if shares.any() else None
 
     @property

@@ -34,6 +34,7 @@ from sklearn.utils.validation import _check_sample_weight, validate_data
 
 from fastnn._config import set_num_threads, threads_were_set
 from fastnn._types import Array
+from fastnn._weights import flat
 from fastnn.backends import Pair, Spec, create
 from fastnn.backends.native import NativeBackend
 from fastnn.callbacks import Callback, StopTraining
@@ -43,7 +44,6 @@ from fastnn.sklearn._engine import (
     Epochs,
     Rows,
     dense_chunks,
-    flat,
     loss_and_gradient,
     mean_loss,
     network,
@@ -547,7 +547,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
         averaging = averaging_of(self)
         if fresh or averaging is None:
             self._drop_average()
-            own.pop("_averaged_steps", None)
+            own.pop("_averaged_so_far", None)
         validation: list[Any] = [None, None, None]
         if self.early_stopping:
             X, y, sample_weight, *validation = self._split(X, y, sample_weight)
@@ -560,7 +560,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
             own["_optimizer"],
             {"clip_norm": self.clip_norm, "clip_value": self.clip_value},
             averaging,
-            own.get("_averaged_steps", 0),
+            own.get("_averaged_so_far", (0, 0)),
         )
         if self.early_stopping:
             engine.judge = self._judge(net, *validation)
@@ -574,7 +574,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
             engine.judge = None
             self._write_back()
             if averaging is not None:
-                own["_averaged_steps"] = epochs.averaged_steps
+                own["_averaged_so_far"] = epochs.averaged
             engine.leads = False
             engine.exposed = exposed
             if "averaged_coefs_" in own:
