@@ -25,14 +25,18 @@ build() { # compiler flags, which the linker gets too
     { cat "$scratch/build.log" && exit 1; }
 }
 library() { gcc -print-file-name="lib$1.so"; }
-test() { "$python" -X faulthandler -m pytest -q -p no:cacheprovider "$@"; }
+# Reports go to files, since pytest keeps what a test prints, and a finding ends the process.
+test() {
+  "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler "$@" ||
+    { local code=$? && cat report* 2>/dev/null && exit "$code"; }
+}
 
 case $tool in
   address)
     build -fsanitize=address,undefined -fno-sanitize-recover=all
     # Leaks: Python itself keeps much until the end; the soak test looks for ours.
-    export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1
-    export UBSAN_OPTIONS=print_stacktrace=1 PYTHONMALLOC=malloc
+    export ASAN_OPTIONS=detect_leaks=0:allocator_may_return_null=1:log_path=$scratch/report
+    export UBSAN_OPTIONS=print_stacktrace=1:log_path=$scratch/report PYTHONMALLOC=malloc
     LD_PRELOAD="$(library asan) $(library ubsan)" test "$@"
     ;;
   thread)
@@ -40,7 +44,7 @@ case $tool in
     # GNU's OpenMP is not built for it, so all that it orders would look unordered: threads.c is an
     # OpenMP of POSIX threads, which ThreadSanitizer understands.
     gcc -g -O1 -fPIC -shared -fsanitize=thread -o libgomp.so.1 "$sanitizers/threads.c" -lpthread
-    export TSAN_OPTIONS="halt_on_error=1 suppressions=$sanitizers/thread.supp"
+    export TSAN_OPTIONS="halt_on_error=1 log_path=$scratch/report suppressions=$sanitizers/thread.supp"
     LD_LIBRARY_PATH=$scratch LD_PRELOAD="$(library tsan) $scratch/libgomp.so.1" test "$@"
     ;;
   memory)
