@@ -102,7 +102,7 @@ WITHOUT_ROOM = """
 """
 
 
-@pytest.mark.parametrize("n_threads", [1, 2])
+@pytest.mark.parametrize("n_threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_without_room(n_threads):
     """Each call either does its work or is a MemoryError, and the network goes on either way."""
     # so that freed memory goes back to the system, and is missing the next time
@@ -188,7 +188,7 @@ def test_steps_allocate_nothing(n_threads, tmp_path):
     few, many, predict, nothing = map(int, printed.split())
     assert few > nothing  # it does count
     assert abs(many - few) < 768 / 40  # NumPy's own, of longer arrays of figures
-    assert predict <= 3  # Python's own: arguments and a tuple
+    assert predict <= 6  # Python's and NumPy's own: arguments, and what describes a buffer
 
 
 PEAK = """

@@ -44,7 +44,7 @@ case $tool in
     # GNU's OpenMP is not built for it, so all that it orders would look unordered: threads.c is an
     # OpenMP of POSIX threads, which ThreadSanitizer understands.
     gcc -g -O1 -fPIC -shared -fsanitize=thread -o libgomp.so.1 "$sanitizers/threads.c" -lpthread
-    export TSAN_OPTIONS="halt_on_error=1 log_path=$scratch/report suppressions=$sanitizers/thread.supp"
+    export TSAN_OPTIONS="halt_on_error=1 log_path=$scratch/report"
     LD_LIBRARY_PATH=$scratch LD_PRELOAD="$(library tsan) $scratch/libgomp.so.1" test "$@"
     ;;
   memory)
