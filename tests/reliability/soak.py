@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import ctypes
 import gc
 import pickle
 import tempfile
@@ -21,7 +22,13 @@ import fastnn
 
 
 def resident() -> int:
-    """Bytes of this process in memory, by Linux; without files, which come and go as it likes."""
+    """Bytes of this process in memory, by Linux: what is in use.
+
+    That is, without files, which come and go as the system likes, and without what is only kept
+    for later by Python or by glibc.
+    """
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     lines = Path("/proc/self/status").read_text().splitlines()
     return 1024 * int(next(line for line in lines if line.startswith("RssAnon:")).split()[1])
 
@@ -69,7 +76,6 @@ def soak(seconds: float, report: float = float("inf")) -> tuple[int, int, int]:
             use_everything(Path(folder), count % 420)
             count += 1
             if not warm and now - began > seconds / 4 and count >= 50:
-                gc.collect()
                 warm = resident()
             if now - told > report:
                 told = now
@@ -77,7 +83,6 @@ def soak(seconds: float, report: float = float("inf")) -> tuple[int, int, int]:
                     f"{now - began:6.0f} s, {count:7d} times, {resident() / 2**20:.2f} MB",
                     flush=True,
                 )
-    gc.collect()
     return count, warm, resident()
 
 
