@@ -3,7 +3,7 @@
 #
 #   tests/sanitizers/run.sh address [pytest arguments]   AddressSanitizer, UndefinedBehaviorSanitizer
 #   tests/sanitizers/run.sh thread [pytest arguments]    ThreadSanitizer
-#   tests/sanitizers/run.sh memory [pytest arguments]    valgrind's memcheck
+#   tests/sanitizers/run.sh memory                       valgrind's memcheck, of short.py
 #
 # PYTHON is an interpreter that has what the tests need, and Cython; CC must be GCC.
 set -euo pipefail
@@ -49,10 +49,9 @@ case $tool in
     ;;
   memory)
     build -DNDEBUG
-    export PYTHONMALLOC=malloc OMP_NUM_THREADS=2 FASTNN_ISA=avx2 # valgrind knows no AVX-512
-    valgrind --error-exitcode=9 --exit-on-first-error=yes --quiet --leak-check=no \
-      --suppressions="$sanitizers/python.supp" \
-      "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler "$@"
+    # valgrind knows no AVX-512
+    FASTNN_ISA=avx2 PYTHONMALLOC=malloc OMP_NUM_THREADS=2 valgrind --quiet --error-exitcode=9 \
+      --suppressions="$sanitizers/python.supp" "$python" "$sanitizers/short.py"
     ;;
   *)
     echo "$0: expected address, thread or memory, got $tool" >&2
