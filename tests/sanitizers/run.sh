@@ -48,6 +48,7 @@ case $tool in
     LD_LIBRARY_PATH=$scratch LD_PRELOAD="$(library tsan) $scratch/libgomp.so.1" test "$@"
     ;;
   memory)
+    command -v valgrind >/dev/null || { echo "valgrind is missing: apt install valgrind" >&2 && exit 1; }
     build -DNDEBUG
     # valgrind knows no AVX-512
     FASTNN_ISA=avx2 PYTHONMALLOC=malloc OMP_NUM_THREADS=2 valgrind --quiet --error-exitcode=9 \
