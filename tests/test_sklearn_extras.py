@@ -398,7 +398,9 @@ class TestAsNetworkFits:
         [fastnn.SGD(0.1, clip_norm=0.05), fastnn.SGD(0.1, clip_value=0.01), fastnn.RMSProp()],
         ids=repr,
     )
-    @pytest.mark.parametrize("averaging", [None, fastnn.EMA(0.9), fastnn.SWA(5, every=2, per="step")], ids=repr)
+    @pytest.mark.parametrize(
+        "averaging", [None, fastnn.EMA(0.9), fastnn.SWA(5, every=2, per="step")], ids=repr
+    )
     def test_averaging_and_rules(self, averaging, rule):
         X, y = CLASSES["iris"]()
         self.assert_same(
