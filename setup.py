@@ -4,16 +4,21 @@ No flag names a processor: each kernel file raises its own target by a pragma, s
 runs on every processor of its architecture and picks its kernels at import. What the compiler
 can do is found by letting it try tiny files.
 
-``FASTNN_NO_OPENMP=1`` builds for one thread.
+``FASTNN_NO_OPENMP=1`` builds for one thread. Where the core cannot be compiled, fastnn is built
+without it, which a warning tells; with ``FASTNN_BUILD_EXT=1`` or in cibuildwheel that is an error.
+``FASTNN_BUILD_EXT=0`` leaves the core out. ``SOURCE_DATE_EPOCH`` makes builds repeatable.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 import shlex
+import shutil
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,12 +26,14 @@ from pathlib import Path
 
 from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import CompileError, LinkError
+from setuptools.command.sdist import sdist
+from setuptools.errors import BaseError, CCompilerError, CompileError, LinkError
 from setuptools.modified import newer_group
 
 SOURCE = Path("src")
 
-# By family of compilers. A flag that a compiler does not know is left out.
+# By family of compilers. A flag that a compiler does not know is left out. On Windows clang-cl
+# takes the place of cl, which has no vector extensions.
 OPTIMISATION = {
     "unix": [
         "-O3",
@@ -37,13 +44,19 @@ OPTIMISATION = {
         "-ffp-contract=fast",
         "-fvisibility=hidden",
     ],
-    "msvc": ["/O2", "/std:c11", "/fp:contract"],
+    "msvc": [
+        "/O2",
+        "/clang:-O3",
+        "/clang:-std=gnu11",
+        "/clang:-fno-math-errno",
+        "/clang:-ffp-contract=fast",
+    ],
 }
 WARNINGS = {"unix": ["-Wall", "-Wextra"], "msvc": ["/W3"]}
 # To compile and to link with, the first that works. Apple's clang takes the second, with libomp.
 OPENMP: dict[str, list[tuple[list[str], list[str]]]] = {
     "unix": [(["-fopenmp"], ["-fopenmp"]), (["-Xpreprocessor", "-fopenmp"], ["-lomp"])],
-    "msvc": [(["/openmp:llvm"], []), (["/openmp"], [])],
+    "msvc": [(["/openmp"], [])],
 }
 OPENMP_PROBE = """
 #include <omp.h>
@@ -94,6 +107,19 @@ INSTRUCTION_SETS = {
     "neon": ("NEON", NEON_PROBE),
     "generic": ("GENERIC", ""),
 }
+CLANG_CL_TARGET = {"win-amd64": "x86_64", "win-arm64": "aarch64"}
+
+NO_CORE = """
+================================================================================
+fastnn is built WITHOUT its compiled core: it will compute by NumPy, many times
+slower, on one thread.
+
+{error}
+
+Then install again: pip install --force-reinstall --no-deps --no-cache-dir fastnn
+To have this be an error instead, set FASTNN_BUILD_EXT=1.
+================================================================================
+"""
 
 
 class BuildNative(build_ext):
@@ -105,13 +131,25 @@ class BuildNative(build_ext):
             self.build_temp = str(Path("build", f"temp.{self.plat_name}"))
 
     def build_extension(self, ext: Extension) -> None:
+        try:
+            self.build_core(ext)
+        except (BaseError, CCompilerError) as error:
+            if ext.optional:
+                self.warn(NO_CORE.format(error=error))
+            raise
+
+    def build_core(self, ext: Extension) -> None:
+        family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
+        if family == "msvc":
+            use_clang_cl(self.compiler, self.plat_name)
         if not self.accepts("#include <Python.h>\n", []):
             raise CompileError(
                 "fastnn needs a C compiler and Python's headers (Debian: apt install gcc "
-                "python3-dev); this one cannot compile #include <Python.h>: "
+                "python3-dev; Fedora: dnf install gcc python3-devel; macOS: xcode-select "
+                "--install; Windows: Visual Studio's C++ tools with clang-cl). This one cannot "
+                "compile #include <Python.h>: "
                 + " ".join(getattr(self.compiler, "compiler_so", [self.compiler.compiler_type]))
             )
-        family = "msvc" if self.compiler.compiler_type == "msvc" else "unix"
         flags = [flag for flag in OPTIMISATION[family] if self.accepts("", [flag])]
         warnings = [flag for flag in WARNINGS[family] if self.accepts("", [flag])]
         found = {
@@ -190,6 +228,46 @@ class BuildNative(build_ext):
         return True
 
 
+class RepeatableSdist(sdist):
+    """The same bytes from the same files: neither times nor names of users get in."""
+
+    def make_archive(self, base_name: str, format: str, root_dir=None, base_dir=None, **kw) -> str:
+        assert format == "gztar", f"sdist has the format gztar, not {format}"
+        time = int(os.environ.get("SOURCE_DATE_EPOCH", "0"))
+
+        def anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+            member.mode = 0o755 if member.mode & 0o100 else 0o644
+            member.mtime, member.uid, member.gid, member.uname, member.gname = time, 0, 0, "", ""
+            return member
+
+        target = Path(f"{base_name}.tar.gz")
+        with (
+            open(target, "wb") as file,
+            gzip.GzipFile("", "wb", mtime=time, fileobj=file) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for path in sorted(Path(base_dir).rglob("*")):
+                if not path.is_dir():
+                    archive.add(path, filter=anonymous)
+        return str(target)
+
+
+def use_clang_cl(compiler, platform: str) -> None:
+    """Have Visual Studio's compiler replaced by the clang that takes its place."""
+    compiler.initialize(platform)
+    found = shutil.which("clang-cl")
+    if found is None:
+        raise CompileError(
+            "fastnn needs clang-cl, as cl has no vector extensions: add 'C++ Clang Compiler for "
+            "Windows' to Visual Studio, or install LLVM"
+        )
+    compiler.cc = found
+    compiler.compile_options = [
+        *(flag for flag in compiler.compile_options if flag != "/GL"),  # cl's own link-time code
+        f"--target={CLANG_CL_TARGET[platform]}-pc-windows-msvc",
+    ]
+
+
 @contextlib.contextmanager
 def silence() -> Iterator[None]:
     """Keep the complaints about a probe, which nobody needs to mend, from the reader."""
@@ -209,13 +287,28 @@ def files(*suffixes: str) -> list[str]:
     return sorted(str(path) for path in SOURCE.rglob("*") if path.suffix in suffixes)
 
 
-setup(
-    cmdclass={"build_ext": BuildNative},
-    ext_modules=[
-        Extension(
-            "fastnn._native",
-            [str(SOURCE / "_native.pyx")],
-            include_dirs=[str(SOURCE), str(SOURCE / "kernels")],
-        )
-    ],
-)
+def wants_core() -> bool | None:
+    """Whether the core must be built, or must not; None if it may be left out."""
+    asked = os.environ.get("FASTNN_BUILD_EXT", "")
+    if asked not in {"", "0", "1"}:
+        raise SystemExit(f"FASTNN_BUILD_EXT must be 0 or 1, got {asked!r}")
+    if not asked:
+        return True if os.environ.get("CIBUILDWHEEL", "0") not in {"", "0"} else None
+    return asked == "1"
+
+
+def extensions() -> list[Extension]:
+    wanted = wants_core()
+    if wanted is False:
+        return []
+    core = Extension(
+        "fastnn._native",
+        [str(SOURCE / "_native.pyx")],
+        include_dirs=[str(SOURCE), str(SOURCE / "kernels")],
+        optional=wanted is None,
+    )
+    return [core]
+
+
+if __name__ == "__main__":
+    setup(cmdclass={"build_ext": BuildNative, "sdist": RepeatableSdist}, ext_modules=extensions())

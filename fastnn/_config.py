@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import warnings
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -15,10 +16,20 @@ try:
     from fastnn import _native
 except ImportError as error:
     _why_no_core: str | None = str(error)
+    warnings.warn(
+        f"fastnn is without its compiled core ({error}): it computes by NumPy, many times slower. "
+        "Install a C compiler (Debian: apt install gcc python3-dev; Fedora: dnf install gcc "
+        "python3-devel; macOS: xcode-select --install; Windows: Visual Studio with clang-cl), then "
+        "fastnn again: pip install --force-reinstall --no-deps --no-cache-dir fastnn",
+        RuntimeWarning,
+        stacklevel=3,
+    )
 else:
     _why_no_core = None
 
-__all__ = ["get_num_threads", "openmp_enabled", "set_num_threads", "show_config"]
+DEFAULT_BACKEND = "native" if _why_no_core is None else "numpy"
+
+__all__ = ["DEFAULT_BACKEND", "get_num_threads", "openmp_enabled", "set_num_threads", "show_config"]
 
 # More is a slip of the pen, and would be refused by the system in the middle of a computation.
 _MOST_THREADS = 4096

@@ -18,6 +18,7 @@ from fastnn import _class_weight, _position, initializers, losses, optimizers
 from fastnn import averaging as averages
 from fastnn._architecture import as_given, check_memory, check_order, dense_specs, parse, table
 from fastnn._class_weight import ClassWeights
+from fastnn._config import DEFAULT_BACKEND
 from fastnn._position import Position
 from fastnn._types import Array
 from fastnn._validation import (
@@ -85,7 +86,8 @@ class Network:
     dtype : {"float32", "float64"}
         Of the weights, the outputs and all arithmetic.
     backend : {"native", "numpy"}
-        What does the arithmetic: the compiled core, or NumPy.
+        What does the arithmetic: the compiled core, or NumPy. By default the core, and NumPy only
+        where the core was not built, of which ``import fastnn`` warns.
     seed : int, optional
         Decides the initial weights, the order of the rows and the dropout, alike in both backends.
         By default a new one is drawn, which the attribute `seed` tells.
@@ -103,7 +105,7 @@ class Network:
     TypeError, ValueError
         If an argument is of a wrong type, unknown or out of range.
     ImportError
-        If the compiled core is missing and ``backend`` is ``"native"``.
+        If the compiled core is missing and ``backend="native"`` was asked for.
 
     Notes
     -----
@@ -134,7 +136,7 @@ class Network:
         optimizer: str | Optimizer = "adam",
         averaging: Averaging | None = None,
         dtype: npt.DTypeLike = "float32",
-        backend: str = "native",
+        backend: str = DEFAULT_BACKEND,
         seed: int | None = None,
     ) -> None:
         known_name("activation", activation, ACTIVATIONS)
@@ -870,7 +872,7 @@ class Network:
         serialization.write(path, tensors, metadata)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str], backend: str = "native") -> Self:
+    def load(cls, path: str | os.PathLike[str], backend: str = DEFAULT_BACKEND) -> Self:
         """Read a network that `save` wrote.
 
         Parameters
@@ -878,7 +880,7 @@ class Network:
         path : str or os.PathLike
             The file.
         backend : {"native", "numpy"}
-            What is to do the arithmetic, whichever did it before.
+            What is to do the arithmetic, whichever did it before; by default as in `Network`.
 
         Returns
         -------
@@ -893,7 +895,7 @@ class Network:
         OSError
             If the file could not be read.
         ImportError
-            If the compiled core is missing and ``backend`` is ``"native"``.
+            If the compiled core is missing and ``backend="native"`` was asked for.
         """
         from fastnn import serialization
 

@@ -103,19 +103,25 @@ class TestConfig:
 
     def test_works_without_the_core(self):
         code = """
-import sys
+import sys, warnings
 sys.modules["fastnn._native"] = None
 import numpy as np
-import fastnn
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import fastnn, fastnn.network, fastnn.backends
+(warning,) = caught
+assert warning.category is RuntimeWarning and warning.filename == "<string>", warning
+assert "apt install gcc" in str(warning.message) and "pip install" in str(warning.message)
 config = fastnn.show_config(as_dict=True)
 assert config["isa"] is None and config["native"], config
 fastnn.show_config()
 fastnn.set_num_threads(2)
 assert fastnn.get_num_threads() == 1
-net = fastnn.Network([2, 3, 1], backend="numpy", seed=0)
+net = fastnn.Network([2, 3, 1], seed=0)
+assert net.backend == "numpy"
 assert net.predict(np.zeros((4, 2))).shape == (4, 1)
 try:
-    fastnn.Network([2, 3, 1])
+    fastnn.Network([2, 3, 1], backend="native")
 except ImportError as error:
     assert "pip install" in str(error)
 else:
