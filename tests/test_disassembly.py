@@ -1,7 +1,8 @@
-"""The hot loops, as the compiler has made them, keep everything in registers."""
+"""What the compiler has made: loops that stay in registers, instructions where they belong."""
 
 from __future__ import annotations
 
+import bisect
 import platform
 import re
 import shutil
@@ -44,7 +45,8 @@ def innermost_loops(body: list[tuple[int, str, str]]) -> Iterator[list[tuple[int
 
 
 @pytest.fixture(scope="module")
-def listing() -> str:
+def core() -> str:
+    """The path of the core, with symbols, for x86-64."""
     require_native()
     from fastnn import _native
 
@@ -52,14 +54,17 @@ def listing() -> str:
         pytest.skip("knows x86-64's registers only: run it on such a processor")
     if shutil.which("objdump") is None:
         pytest.skip("objdump is missing: install binutils")
-    command = ["objdump", "-d", "--no-show-raw-insn", _native.__file__]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "row_tile" not in text:
+    if "row_tile" not in printed("objdump", "-t", _native.__file__):
         pytest.skip("the core has no symbols: build it without stripping, by 'pip install -e .'")
-    return text
+    return _native.__file__
 
 
-def test_no_register_is_spilled_in_a_hot_loop(listing):
+def printed(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def test_no_register_is_spilled_in_a_hot_loop(core):
+    listing = printed("objdump", "-d", "--no-show-raw-insn", core)
     loops, spills = 0, []
     for name, body in functions(listing):
         if not HOT.match(name):
@@ -75,3 +80,25 @@ def test_no_register_is_spilled_in_a_hot_loop(listing):
             ]
     assert loops > 100
     assert not spills, "\n".join(spills)
+
+
+# A processor without AVX stops at the first instruction that AVX's or AVX-512's prefix begins.
+ENCODED = re.compile(r"^\s*([0-9a-f]+):\t(?:67 |2e |3e )*(c4|c5|62) .*\t(.*)$", re.MULTILINE)
+SYMBOL = re.compile(r"^([0-9a-f]+) (.{7}) (\S+)\s+[0-9a-f]+ +(?:\.hidden )?(.*)$", re.MULTILINE)
+
+
+def test_each_instruction_is_in_the_kernels_of_its_set(core):
+    sources, source = {}, ""
+    for address, kind, section, name in SYMBOL.findall(printed("objdump", "-t", core)):
+        if kind.endswith("df"):
+            source = name
+        elif section == ".text" and kind.startswith("l"):
+            sources[int(address, 16)] = source
+    starts = sorted(sources)
+    found = {"avx": set(), "avx512": set()}
+    for address, prefix, text in ENCODED.findall(printed("objdump", "-d", "-w", core)):
+        before = bisect.bisect_right(starts, int(address, 16)) - 1
+        is_avx512 = prefix == "62" or text.startswith("k")
+        found["avx512" if is_avx512 else "avx"].add(sources[starts[before]])
+    assert found["avx"] == {"kernels_avx2.c", "kernels_avx512.c"}
+    assert found["avx512"] == {"kernels_avx512.c"}
