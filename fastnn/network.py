@@ -6,7 +6,6 @@ import dataclasses
 import json
 import math
 import os
-import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self, cast
@@ -152,7 +151,7 @@ class Network:
             checked_averaging(averaging),
             float_dtype("dtype", dtype),
             known_name("backend", backend, BACKENDS),
-            secrets.randbits(32) if seed is None else integer("seed", seed, 0),
+            int.from_bytes(os.urandom(4)) if seed is None else integer("seed", seed, 0),
         )
         self._start(self._initial_weights())
 

@@ -46,6 +46,11 @@ class TestImport:
             pytest.skip("fastnn is not installed")
         assert fastnn.__version__ == installed
 
+    def test_version_is_that_to_be_cited(self):
+        if not (ROOT / "CITATION.cff").is_file():
+            pytest.skip("CITATION.cff is not here: run the tests in a checkout")
+        assert f"\nversion: {fastnn.__version__}\n" in (ROOT / "CITATION.cff").read_text()
+
     def test_has_type_hints_for_others(self):
         assert (Path(fastnn.__file__).parent / "py.typed").is_file()
         assert (Path(fastnn.__file__).parent / "_native.pyi").is_file()
@@ -62,6 +67,16 @@ print(json.dumps(sorted(
         # Cython keeps what it shares between modules, such as NumPy's and ours, in modules as well.
         loaded = {name for name in json.loads(run_python(code)) if "cython_" not in name}
         assert loaded <= {"fastnn", "numpy"}
+
+    def test_costs_less_than_numpy_does(self, tmp_path):
+        """Less than 40 ms where NumPy takes 60; the least of some pairs, since others compute."""
+        code = """
+from time import perf_counter as now
+start = now(); import numpy; half = now(); import fastnn; print((now() - half) / (half - start))
+"""
+        compiled = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+        ratios = [float(run_python(code, **compiled)) for _ in range(8)]
+        assert min(ratios[1:]) < 0.7, ratios
 
     def test_public_names_exist(self):
         for name in fastnn.__all__:
