@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, overload
 import numpy as np
 
 from fastnn._types import Array
-from fastnn._validation import all_finite
 from fastnn.backends import Pair, Spec
 from fastnn.backends.reference import ReferenceBackend
 from fastnn.training import Data
@@ -23,7 +22,7 @@ from fastnn.training import Data
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Diagnosis", "LayerStatistics", "diagnose", "first_not_finite"]
+__all__ = ["Diagnosis", "LayerStatistics", "diagnose"]
 
 # The range of what saturates; a fortieth from an end of it, the slope is a tenth of its largest.
 _RANGES = {"sigmoid": (0.0, 1.0), "tanh": (-1.0, 1.0)}
@@ -147,16 +146,6 @@ def diagnose(spec: Spec, weights: Sequence[Pair], data: Data) -> Diagnosis:
         )
     ]
     return Diagnosis(tuple(layers), loss)
-
-
-def first_not_finite(spec: Spec, weights: Sequence[Pair], X: Array, step: int) -> int | None:
-    """Return the first layer that puts out infinities or nan in a step, None if none does."""
-    backend = ReferenceBackend(spec)
-    backend.set_weights(weights)
-    for number, outputs in enumerate(backend.outputs(X, step)):
-        if not all_finite(outputs):
-            return number
-    return None
 
 
 def _saturated(activation: str, h: Array) -> float | None:

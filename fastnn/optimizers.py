@@ -781,7 +781,7 @@ class LBFGS(Optimizer):
         function: Callable[[npt.NDArray[np.float64]], tuple[float, Array]],
         start: Array,
         iterations: int,
-        iterated: Callable[[npt.NDArray[np.float64]], bool] = lambda vector: True,
+        iterated: Callable[[npt.NDArray[np.float64]], bool] | None = None,
     ) -> tuple[float, npt.NDArray[np.float64]]:
         """Minimize a function of one vector; return the least value, and where it is.
 
@@ -797,7 +797,7 @@ class LBFGS(Optimizer):
             return value, gradient.astype(np.float64)
 
         def callback(xk: npt.NDArray[np.float64]) -> None:
-            if not iterated(xk.copy()):
+            if iterated is not None and not iterated(xk.copy()):
                 raise StopIteration
 
         found = minimize(

@@ -335,7 +335,7 @@ class Training:
         """Return what finds where numbers that are not finite began in a step of a run."""
 
         def where(step: int, number: int) -> str | None:
-            from fastnn.diagnosis import first_not_finite
+            from fastnn.backends.reference import first_not_finite
 
             batch = slice(number * batch_size, (number + 1) * batch_size)
             X = data.X[batch if order is None else order[batch]]

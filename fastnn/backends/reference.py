@@ -278,6 +278,16 @@ class ReferenceBackend:
         return int(self._loss.hits(passes[-1].h, t).sum())
 
 
+def first_not_finite(spec: Spec, weights: Sequence[Pair], X: Array, step: int) -> int | None:
+    """Return the first layer that puts out infinities or nan in a step, None if none does."""
+    backend = ReferenceBackend(spec)
+    backend.set_weights(weights)
+    for number, outputs in enumerate(backend.outputs(X, step)):
+        if not np.isfinite(outputs).all():
+            return number
+    return None
+
+
 def _shares(rows: Array, sample_weight: Array | None) -> Array:
     """``(batch,)``: what each row counts in the mean; all 0 if all weights are."""
     w = np.ones(len(rows), dtype=rows.dtype) if sample_weight is None else sample_weight
