@@ -29,16 +29,7 @@ from fastnn.training import Data, batch_weights, check_losses
 if TYPE_CHECKING:
     from fastnn._native import Member
 
-__all__ = [
-    "Course",
-    "Rows",
-    "courses_of",
-    "each",
-    "history_of",
-    "row_numbers",
-    "train",
-    "train_many",
-]
+__all__ = ["train_many"]
 
 _T = TypeVar("_T")
 Rows = npt.NDArray[np.int32]

@@ -27,15 +27,7 @@ from fastnn.population import (
 )
 from fastnn.training import evaluate
 
-__all__ = [
-    "CrossValidation",
-    "Ensemble",
-    "Folds",
-    "bag",
-    "cross_validate",
-    "figures_of",
-    "fold_rows",
-]
+__all__ = ["CrossValidation", "Ensemble", "bag", "cross_validate"]
 
 Build = Callable[[int], Network]
 """Makes the network for the fold, or member, of that number: a new one in each call."""

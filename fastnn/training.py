@@ -463,7 +463,7 @@ def check_losses(
     losses: npt.NDArray[np.float64],
     epoch: int | None = None,
     batch: int = 0,
-    found: Callable[[int, int], str | None] = lambda step, number: None,
+    found: Callable[[int, int], str | None] | None = None,
 ) -> None:
     """Raise FloatingPointError if the last steps left the finite numbers.
 
@@ -477,7 +477,7 @@ def check_losses(
     step = backend.steps() - len(losses) + first + 1
     where = "" if epoch is None else f" (epoch {epoch + 1}, batch {batch + first + 1})"
     layer = backend.first_broken()
-    broken = found(step, first) or (
+    broken = (found and found(step, first)) or (
         "all weights are still finite"
         if layer is None
         else f"net.weights[{layer}] is no longer finite"

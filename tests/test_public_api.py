@@ -17,8 +17,8 @@ from types import ModuleType
 import fastnn
 
 LISTED = Path(__file__).with_name("public_api.txt")
-# The benchmark is a command, not a library; backends are called by fastnn alone.
-INTERNAL = {"backends", "benchmark"}
+# The benchmark is a command, not a library; the others are called by fastnn alone.
+INTERNAL = {"backends", "benchmark", "training"}
 
 
 def public_modules() -> Iterator[ModuleType]:
