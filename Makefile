@@ -27,7 +27,7 @@ test: $(VENV)/.fastnn
 reliability: $(VENV)/.fastnn
 	$(BIN)/python -m pytest -m slow tests/reliability $(ARGS)
 
-SANITIZE = PYTHON=$(BIN)/python tests/sanitizers/run.sh
+SANITIZE = PYTHON=$(abspath $(BIN))/python tests/sanitizers/run.sh
 sanitize: $(VENV)/.fastnn
 	$(SANITIZE) address tests/test_native_training.py tests/test_fit.py tests/test_network.py \
 	  tests/reliability/test_threads.py tests/reliability/test_numbers.py \

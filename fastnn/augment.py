@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._described import non_negative
+from fastnn._optional import needed
 from fastnn._validation import describe, fraction, integer
 
 __all__ = ["Images"]
@@ -65,10 +66,8 @@ class Images:
         cut_out: int = 0,
         scale: float = 1.0,
     ) -> None:
-        try:
+        with needed("augmentation", "SciPy", "augment"):
             from scipy import ndimage
-        except ImportError as error:
-            raise ImportError('augmentation needs SciPy: pip install "fastnn[augment]"') from error
         self._affine_transform = ndimage.affine_transform
         if not isinstance(shape, (tuple, list)) or len(shape) != 2:
             raise ValueError(f"shape must be (rows, columns) of an image; got {describe(shape)}")

@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._described import positive
+from fastnn._optional import needed
 from fastnn._validation import as_array, describe, flag, integer
 
 __all__ = [
@@ -186,12 +187,10 @@ def split(
 
 
 def _sklearn(module: str) -> Any:
-    try:
-        import importlib
+    import importlib
 
+    with needed("this", "scikit-learn", "sklearn"):
         return importlib.import_module(f"sklearn.{module}")
-    except ImportError as error:
-        raise ImportError('this needs scikit-learn: pip install "fastnn[sklearn]"') from error
 
 
 def _scaled(scaler: Any, X: npt.ArrayLike, others: Sequence[npt.ArrayLike]) -> tuple[Any, ...]:
@@ -423,12 +422,8 @@ def _columns(table: Any, names: Sequence[str]) -> npt.NDArray[Any]:
 
 
 def _dataset(source: Any) -> Any:
-    try:
+    with needed("ArrowBatches", "pyarrow", "parquet"):
         from pyarrow import dataset
-    except ImportError as error:
-        raise ImportError(
-            'Parquet and Arrow files need pyarrow: pip install "fastnn[parquet]"'
-        ) from error
     if isinstance(source, dataset.Dataset):
         return source
     paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)

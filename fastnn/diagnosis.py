@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, overload
 
 import numpy as np
 
+from fastnn._optional import needed
 from fastnn._types import Array
 from fastnn.backends import Pair, Spec
 from fastnn.backends.reference import ReferenceBackend
@@ -114,10 +115,8 @@ class Diagnosis(Sequence[LayerStatistics]):
         ImportError
             If pandas is not there.
         """
-        try:
+        with needed("to_dataframe", "pandas", "pandas"):
             import pandas as pd
-        except ImportError as error:
-            raise ImportError('to_dataframe needs pandas: pip install "fastnn[pandas]"') from error
         frame = pd.DataFrame([asdict(layer) for layer in self]).set_index("layer")
         return frame.astype({"dead": np.float64, "saturated": np.float64})
 

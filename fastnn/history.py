@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from fastnn._optional import needed
+
 if TYPE_CHECKING:
     import pandas as pd
 
@@ -58,8 +60,6 @@ class History:
         ImportError
             If pandas is not there.
         """
-        try:
+        with needed("to_dataframe", "pandas", "pandas"):
             import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_dataframe needs pandas: pip install pandas") from error
         return pd.DataFrame(self.history, index=pd.Index(self.epoch, name="epoch"))

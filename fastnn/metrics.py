@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._optional import needed
 from fastnn._types import Array
 from fastnn._validation import describe, unknown_name
 from fastnn.activations import ACTIVATIONS
@@ -68,12 +69,8 @@ def judges(
 def _of_sklearn(
     argument: str, name: str, net: Network
 ) -> Callable[[npt.NDArray[Any], Array], float]:
-    try:
+    with needed("a metric by name", "scikit-learn", "sklearn"):
         from sklearn import metrics
-    except ImportError as error:
-        raise ImportError(
-            'metrics by name need scikit-learn: pip install "fastnn[sklearn]"'
-        ) from error
     loss = net._loss
 
     if name in metrics.get_scorer_names():

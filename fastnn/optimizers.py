@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from fastnn import _described
 from fastnn._described import Described, non_negative, positive
+from fastnn._optional import needed
 from fastnn._types import Array
 from fastnn._validation import describe, flag, fraction, integer, known_name
 from fastnn.schedules import Schedule, learning_rate
@@ -787,10 +788,8 @@ class LBFGS(Optimizer):
 
         After each iteration, ``iterated`` is told where it led to, and returns whether to go on.
         """
-        try:
+        with needed("LBFGS", "SciPy", "lbfgs"):
             from scipy.optimize import minimize
-        except ImportError as error:
-            raise ImportError('LBFGS needs SciPy: pip install "fastnn[lbfgs]"') from error
 
         def at(vector: npt.NDArray[np.float64]) -> tuple[float, npt.NDArray[np.float64]]:
             value, gradient = function(vector)

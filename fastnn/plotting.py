@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._optional import needed
 from fastnn._validation import known_name
 
 if TYPE_CHECKING:
@@ -268,10 +269,8 @@ def search(found: Search, by: str = "trial", ax: Axes | None = None) -> Axes:
 
 
 def _axes(ax: Axes | None) -> Axes:
-    try:
+    with needed("fastnn.plotting", "matplotlib", "plot"):
         from matplotlib import pyplot
-    except ImportError as error:
-        raise ImportError('pictures need matplotlib: pip install "fastnn[plot]"') from error
     return pyplot.subplots(layout="constrained")[1] if ax is None else ax
 
 

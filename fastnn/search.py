@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._optional import needed
 from fastnn._validation import as_array, describe, integer
 from fastnn.callbacks import mode_of
 from fastnn.metrics import Metric, judges
@@ -279,10 +280,8 @@ class Search:
         ImportError
             If pandas is not there.
         """
-        try:
+        with needed("to_dataframe", "pandas", "pandas"):
             import pandas as pd
-        except ImportError as error:
-            raise ImportError("to_dataframe needs pandas: pip install pandas") from error
         return pd.DataFrame(self.rows)
 
     def __repr__(self) -> str:
@@ -483,8 +482,6 @@ def _quietly(optuna: Any) -> Iterator[None]:
 
 
 def _optuna() -> Any:
-    try:
+    with needed("fastnn.search", "Optuna", "search"):
         import optuna
-    except ImportError as error:
-        raise ImportError('fastnn.search needs Optuna: pip install "fastnn[search]"') from error
     return optuna
