@@ -120,7 +120,7 @@ static void NAME(add_noise)(void *x_, ptrdiff_t stride, const gaussian_noise *no
     for (ptrdiff_t r = 0; r < rows; r++)
         PANELS_OF(cols, p, width) {
             REAL *x = (REAL *)x_ + p * stride + r * NR;
-            vec u[2], v[2];
+            vec u[2] = {splat(1), splat(1)}, v[2] = {{0}}; /* the panel may end before a vector does */
             for (ptrdiff_t c = 0; c < NR && c < width; c += 4) {
                 uint32_t word[4] = {(uint32_t)((p * NR + c) / 4), (uint32_t)(first_row + r),
                                     noise->layer | 0x80000000, noise->step};

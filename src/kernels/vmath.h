@@ -104,6 +104,7 @@ INLINE vec NAME(vexpm1)(vec x)
 /* log(x) for positive normal x, plus `low`: a correction much smaller than the result */
 INLINE vec NAME(log_positive)(vec x, vec exponent, vec low)
 {
+    x = absolute(x); /* negative numbers, whose result nobody takes, would overflow the integers */
     /* x = 2^e m with m in [sqrt(1/2), sqrt(2)); log m = 2 atanh(f / (2 + f)), f = m - 1 */
     const ivec bits = (ivec)x - ((ivec)splat((REAL)0.70710678118654752440));
     const ivec e = bits >> MANTISSA_BITS;

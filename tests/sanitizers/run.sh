@@ -25,10 +25,14 @@ build() { # compiler flags, which the linker gets too
     { cat "$scratch/build.log" && exit 1; }
 }
 library() { gcc -print-file-name="lib$1.so"; }
-# Reports go to files, since pytest keeps what a test prints, and a finding ends the process.
+# A finding ends the process, and with it what pytest keeps: so that is only what Python prints, and
+# reports go to files or straight out.
 test() {
-  "$python" -m pytest -q -p no:cacheprovider -p no:faulthandler "$@" ||
-    { local code=$? && cat report* 2>/dev/null && exit "$code"; }
+  "$python" -m pytest -q --capture=sys -p no:cacheprovider -p no:faulthandler "$@" || {
+    local code=$?
+    cat report* 2>/dev/null || true
+    exit "$code"
+  }
 }
 
 case $tool in
