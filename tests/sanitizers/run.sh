@@ -49,6 +49,7 @@ case $tool in
     # OpenMP of POSIX threads, which ThreadSanitizer understands.
     gcc -g -O1 -fPIC -shared -fsanitize=thread -o libgomp.so.1 "$sanitizers/threads.c" -lpthread
     export TSAN_OPTIONS="halt_on_error=1 log_path=$scratch/report"
+    export OPENBLAS_NUM_THREADS=1 # NumPy's is not built for it either
     LD_LIBRARY_PATH=$scratch LD_PRELOAD="$(library tsan) $scratch/libgomp.so.1" test "$@"
     ;;
   memory)
