@@ -10,24 +10,22 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
+from fastnn._core import why_missing
 from fastnn._validation import integer
 
-try:
+if why_missing is None:
     from fastnn import _native
-except ImportError as error:
-    _why_no_core: str | None = str(error)
+else:
     warnings.warn(
-        f"fastnn is without its compiled core ({error}): it computes by NumPy, many times slower. "
-        "Install a C compiler (Debian: apt install gcc python3-dev; Fedora: dnf install gcc "
-        "python3-devel; macOS: xcode-select --install; Windows: Visual Studio with clang-cl), then "
-        "fastnn again: pip install --force-reinstall --no-deps --no-cache-dir fastnn",
+        f"fastnn is without its compiled core ({why_missing}): it computes by NumPy, many times "
+        "slower. Install a C compiler (Debian: apt install gcc python3-dev; Fedora: dnf install "
+        "gcc python3-devel; macOS: xcode-select --install; Windows: Visual Studio with clang-cl), "
+        "then fastnn again: pip install --force-reinstall --no-deps --no-cache-dir fastnn",
         RuntimeWarning,
         stacklevel=3,
     )
-else:
-    _why_no_core = None
 
-DEFAULT_BACKEND = "native" if _why_no_core is None else "numpy"
+DEFAULT_BACKEND = "native" if why_missing is None else "numpy"
 
 __all__ = ["DEFAULT_BACKEND", "get_num_threads", "openmp_enabled", "set_num_threads", "show_config"]
 
@@ -59,7 +57,7 @@ def set_num_threads(n: int | None) -> None:
     global _threads_were_set
     if n is not None:
         n = integer("n", n, 1, _MOST_THREADS)
-    if _why_no_core is None:
+    if why_missing is None:
         _native.set_num_threads(n)
         _threads_were_set = n is not None
 
@@ -71,7 +69,7 @@ def get_num_threads() -> int:
     else one for each processor that this process may use, by its affinity and its control group;
     divided among this and other computations while there are some in other threads.
     """
-    return _native.get_num_threads() if _why_no_core is None else 1
+    return _native.get_num_threads() if why_missing is None else 1
 
 
 def threads_were_set() -> bool:
@@ -81,7 +79,7 @@ def threads_were_set() -> bool:
 
 def openmp_enabled() -> bool:
     """Tell whether the native backend was built with OpenMP, and so can use several threads."""
-    return _why_no_core is None and _native.openmp() is not None
+    return why_missing is None and _native.openmp() is not None
 
 
 @overload
@@ -113,7 +111,7 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
 
     config: dict[str, Any] = {
         "fastnn": fastnn.__version__,
-        "native": _why_no_core,
+        "native": why_missing,
         "isa": None,
         "available_isas": [],
         "num_threads": get_num_threads(),
@@ -124,7 +122,7 @@ def show_config(as_dict: bool = False) -> dict[str, Any] | None:
         "python": f"{platform.python_version()} ({sys.implementation.name})",
         "platform": f"{platform.platform()}, {platform.machine()}",
     }
-    if _why_no_core is None:
+    if why_missing is None:
         config |= {
             "isa": _native.isa(),
             "available_isas": _native.available_isas(),

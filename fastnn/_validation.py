@@ -17,9 +17,11 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-try:
+from fastnn._core import why_missing
+
+if why_missing is None:
     from fastnn._native import all_finite as all_finite
-except ImportError:
+else:
 
     def all_finite(array: npt.NDArray[Any]) -> bool:
         """Tell whether there is no nan and no infinity in a float array."""

@@ -2,8 +2,10 @@
 
     python tests/reliability/slowdown.py
 
-trains in turn with NumPy, PyTorch, scikit-learn and LightGBM, those that are there, and compares
-each one's time with its time alone, in a process of its own: medians, which want a quiet machine.
+has NumPy, PyTorch, scikit-learn and LightGBM, those that are there, compute in turn with fastnn,
+each alone and all together, and compares each one's time with its time in a process of its own:
+medians, which want a quiet machine. All together are also timed without fastnn, since some slow
+each other.
 """
 
 from __future__ import annotations
@@ -50,7 +52,8 @@ def work(name: str) -> Callable[[], object]:
         import lightgbm
 
         options = {"verbose": -1, "num_threads": 2}
-        return lambda: lightgbm.train(options, lightgbm.Dataset(X[:, :64], y[:, 0]), 10)
+        rows, targets = X[:, :64].copy(), y[:, 0].copy()
+        return lambda: lightgbm.train(options, lightgbm.Dataset(rows, targets), 10)
     a = rng.normal(size=(1200, 1200))
     return lambda: a @ a
 
@@ -76,16 +79,24 @@ def main() -> None:
         command = [sys.executable, __file__, *names]
         return dict(json.loads(subprocess.run(command, capture_output=True, check=True).stdout))
 
-    together = apart(*NAMES)
-    without = apart(*NAMES[1:])
-    print(f"{'':10} {'alone':>9} {'in turn with all':>24} {'but fastnn':>20}")
-    for name in NAMES:
-        alone = apart(name)[name]
-        shown = f"{name:10} {1e3 * alone:6.1f} ms"
-        for times in (together, without):
-            if name in times:
-                shown += f" {1e3 * times[name]:12.1f} ms {times[name] / alone - 1:+6.0%}"
-        print(shown)
+    ours, *others = NAMES
+    together, without = apart(*NAMES), apart(*others)
+    fastnn_alone = apart(ours)[ours]
+    widths = {"": 10, "alone": 9, "with fastnn": 16, "fastnn": 7, "with all": 16, "but fastnn": 17}
+    print(*(f"{title:>{width}}" for title, width in widths.items()))
+    for name in others:
+        alone, pair = apart(name)[name], apart(ours, name)
+        print(
+            f"{name:10} {1e3 * alone:6.1f} ms",
+            f"{1e3 * pair[name]:6.1f} ms {pair[name] / alone - 1:+6.0%}",
+            f"{pair[ours] / fastnn_alone - 1:+7.0%}",
+            f"{1e3 * together[name]:6.1f} ms {together[name] / alone - 1:+6.0%}",
+            f"{1e3 * without[name]:7.1f} ms {without[name] / alone - 1:+6.0%}",
+        )
+    print(
+        f"{ours:10} {1e3 * fastnn_alone:6.1f} ms {'':24}",
+        f"{1e3 * together[ours]:6.1f} ms {together[ours] / fastnn_alone - 1:+6.0%}",
+    )
 
 
 if __name__ == "__main__":

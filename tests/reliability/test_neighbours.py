@@ -184,3 +184,36 @@ def test_a_computation_leaves_openmp_as_it_was():
             assert fastnn.get_num_threads() == 1
     """
     run(code, OMP_NUM_THREADS="2")
+
+
+# -- what idle threads do
+
+IDLE = """
+    import os, time
+    before = dict(os.environ)
+    import numpy as np
+    import fastnn
+    assert dict(os.environ) == before
+    fastnn.set_num_threads(2)
+    X = np.zeros((1024, 784), np.float32)
+    net = fastnn.Network([784, 256, 256, 10], seed=0)
+    net.predict(X)
+    busy = idle = 0.0
+    for _ in range(20):
+        began = time.process_time()
+        net.predict(X)
+        between = time.process_time()
+        time.sleep(0.02)
+        busy, idle = busy + between - began, idle + time.process_time() - between
+    print(idle / busy)
+"""
+
+
+@pytest.mark.skipif(
+    (_config.show_config(as_dict=True)["openmp"] or {}).get("runtime") != "libgomp",
+    reason="built without GNU's OpenMP",
+)
+def test_idle_threads_sleep():
+    """They burn no processor between calls, unless whoever runs them wants it so."""
+    assert float(run(IDLE)) < 0.5
+    assert float(run(IDLE, OMP_WAIT_POLICY="active")) > 0.5
