@@ -40,6 +40,10 @@ __all__ = [
 
 Figures = dict[str, float]
 _FOREVER = 2**62
+_ADVICE = (
+    "Scale the inputs to about [-1, 1], or give the optimizer a smaller learning_rate or"
+    " a clip_norm"
+)
 
 
 @dataclass(frozen=True)
@@ -483,9 +487,7 @@ def check_losses(
         else f"net.weights[{layer}] is no longer finite"
     )
     raise FloatingPointError(
-        f"the loss became {losses[first]} at step {step}{where}, and {broken}."
-        " Scale the inputs to about [-1, 1], or give the optimizer a smaller learning_rate or"
-        " a clip_norm"
+        f"the loss became {losses[first]} at step {step}{where}, and {broken}. {_ADVICE}"
     )
 
 
@@ -494,7 +496,5 @@ def check_weights(backend: Backend) -> None:
     layer = backend.first_broken()
     if layer is not None:
         raise FloatingPointError(
-            f"net.weights[{layer}] is no longer finite after step {backend.steps()}."
-            " Scale the inputs to about [-1, 1], or give the optimizer a smaller learning_rate or"
-            " a clip_norm"
+            f"net.weights[{layer}] is no longer finite after step {backend.steps()}. {_ADVICE}"
         )
