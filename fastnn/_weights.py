@@ -87,16 +87,6 @@ def unflat(vector: npt.NDArray[Any], like: Sequence[Pair]) -> list[Pair]:
     return list(zip(weights, biases, strict=True))
 
 
-def is_finite(pair: Pair) -> bool:
-    """Tell whether none of a layer's weights is infinite or nan."""
-    return all(array is None or all_finite(array) for array in pair)
-
-
-def first_broken(weights: Sequence[Pair]) -> int | None:
-    """Return the number of the first layer with a weight that is infinite or nan."""
-    return next((number for number, pair in enumerate(weights) if not is_finite(pair)), None)
-
-
 def check_finite(expected: str, arrays: Mapping[str, Array]) -> None:
     """Refuse weights, and averages of them, that are infinite or nan."""
     for name, array in arrays.items():

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from fastnn._described import non_negative, positive
 from fastnn._types import Array
 from fastnn._validation import describe, flag, fraction, integer, known_name
-from fastnn._weights import from_named, is_finite, named
-from fastnn.backends import Pair
+from fastnn._weights import from_named, named
+from fastnn.backends import Pair, broken
 
 if TYPE_CHECKING:
     from fastnn.history import History
@@ -384,11 +384,11 @@ class TerminateOnNaN(Callback):
     def on_step(self, net: Network, step: int) -> None:
         # Of the losses fit itself takes care, at each call of this.
         weights = net.weights
-        broken = [number for number, pair in enumerate(weights) if not is_finite(pair)]
-        if broken:
-            # Gradients overflow on their way back, so the last of them was the first.
+        # Gradients overflow on their way back, so the last broken layer was the first.
+        layer = max(broken(weights), default=None)
+        if layer is not None:
             raise FloatingPointError(
-                f"net.weights[{broken[-1]}] is no longer finite after step {step}."
+                f"net.weights[{layer}] is no longer finite after step {step}."
                 " Give the optimizer a smaller learning_rate or a clip_norm"
             )
         self._looked = step, weights

@@ -35,11 +35,11 @@ from fastnn._validation import (
     some_rows,
     target,
 )
-from fastnn._weights import check_finite, converted, first_broken, named, unnamed
+from fastnn._weights import check_finite, converted, named, unnamed
 from fastnn.activations import ACTIVATIONS
 from fastnn.averaging import Averaging
 from fastnn.averaging import checked as checked_averaging
-from fastnn.backends import BACKENDS, DenseSpec, Pair, Spec, create
+from fastnn.backends import BACKENDS, DenseSpec, Pair, Spec, broken, create
 from fastnn.callbacks import Callback, Progress, checked, progress
 from fastnn.history import History
 from fastnn.layers import Dense, Layer
@@ -594,7 +594,7 @@ class Network:
         random = any(layer.dropout or layer.noise for layer in self._spec.layers)
         step = self._backend.steps() if random else 0
         loss, gradients = self._backend.gradients(data.X, data.target, data.sample_weight, step)
-        layer = first_broken(gradients)
+        layer = next(broken(gradients), None)
         if layer is not None or not math.isfinite(loss):
             what = "the loss" if layer is None else f"the gradients of layer {layer}"
             raise FloatingPointError(f"{what} must be finite; {self._overflow(data.X)}")

@@ -543,7 +543,7 @@ class TestTrain:
         assert done == [2, 4]
 
     def test_an_exception_from_tick_leaves_the_last_finished_step(self, monkeypatch):
-        monkeypatch.setattr(reference, "_SECONDS_BETWEEN_TICKS", 0.0)
+        monkeypatch.setattr(reference, "SECONDS_BETWEEN_TICKS", 0.0)
         net, X, t, w = self.setup_for()
         other = make(net.spec, net.weights())
 

@@ -12,7 +12,7 @@ caller has already checked and converted.  The two that there are do the same th
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._types import Array
-from fastnn._validation import unknown_name
+from fastnn._validation import all_finite, unknown_name
 
 if TYPE_CHECKING:
     from fastnn.losses import Function
@@ -184,6 +184,13 @@ class Backend(Protocol):
         Whatever ends the run early, be it an exception from ``tick`` or Ctrl-C, leaves weights,
         state and step counter as they were after the last finished step.
         """
+
+
+def broken(pairs: Sequence[Pair]) -> Iterator[int]:
+    """Find the layers that have a number that is infinite or nan."""
+    for layer, pair in enumerate(pairs):
+        if not all(array is None or all_finite(array) for array in pair):
+            yield layer
 
 
 def create(name: str, spec: Spec) -> Backend:

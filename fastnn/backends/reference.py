@@ -17,11 +17,9 @@ import numpy.typing as npt
 from fastnn._random import dropout_mask, gaussian
 from fastnn._types import Array
 from fastnn.activations import ACTIVATIONS
-from fastnn.backends import Pair, Spec
+from fastnn.backends import SECONDS_BETWEEN_TICKS, Pair, Spec, broken
 from fastnn.losses import resolve
 from fastnn.optimizers import Optimizer
-
-_SECONDS_BETWEEN_TICKS = 0.05
 
 
 @dataclass(frozen=True)
@@ -66,10 +64,7 @@ class ReferenceBackend:
         return _copies(self._state.weights)
 
     def first_broken(self) -> int | None:
-        for number, pair in enumerate(self._state.weights):
-            if not all(array is None or np.isfinite(array).all() for array in pair):
-                return number
-        return None
+        return next(broken(self._state.weights), None)
 
     def set_weights(self, weights: Sequence[Pair]) -> None:
         self._state = replace(self._state, weights=_copies(weights, self.spec.dtype))
@@ -153,7 +148,7 @@ class ReferenceBackend:
             share = None if shares is None else float(shares[i])
             self._state = self._updated(optimizer, grads, rate, share)
 
-            if tick is not None and time.monotonic() - last_tick >= _SECONDS_BETWEEN_TICKS:
+            if tick is not None and time.monotonic() - last_tick >= SECONDS_BETWEEN_TICKS:
                 tick(i + 1)
                 last_tick = time.monotonic()
 
