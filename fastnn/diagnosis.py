@@ -126,7 +126,7 @@ def diagnose(spec: Spec, weights: Sequence[Pair], data: Data) -> Diagnosis:
     plain = tuple(replace(layer, dropout=0.0, noise=0.0, l1=0.0, l2=0.0) for layer in spec.layers)
     backend = ReferenceBackend(replace(spec, layers=plain))
     backend.set_weights(weights)
-    outputs = backend.outputs(data.X)
+    outputs = [at.h for at in backend.passes(data.X)]
     loss, gradients = backend.gradients(data.X, data.target, data.sample_weight, 0)
     layers = [
         LayerStatistics(

@@ -631,21 +631,20 @@ class Network:
 
     def _overflow(self, X: Array) -> str:
         """Say which layer's outputs are the first that are not finite, in an error."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            for number, ((W, b), layer) in enumerate(
-                zip(self._backend.weights(), self._spec.layers, strict=True)
-            ):
-                sums = X @ W if b is None else X @ W + b
-                X = ACTIVATIONS[layer.activation].forward(sums, layer.parameter)
-                for what, values in (("sums", sums), ("outputs", X)):
-                    if not np.isfinite(values).all():
-                        row, unit = np.argwhere(~np.isfinite(values))[0]
-                        return (
-                            f"in {self.dtype} the {what} of layer {number} are not: got"
-                            f" {values[row, unit]} at row {row}, unit {unit}. Scale the inputs to"
-                            " about [-1, 1], or train with smaller steps"
-                        )
-        return f"all layers' outputs are, but {self.dtype} is too narrow for what follows from them"
+        from fastnn.backends.reference import not_finite
+
+        first = next(not_finite(self._spec, self._backend.weights(), X), None)
+        if first is None:
+            return (
+                f"all layers' outputs are, but {self.dtype} is too narrow for what follows from"
+                " them"
+            )
+        layer, what, values = first
+        row, unit = np.argwhere(~np.isfinite(values))[0]
+        return (
+            f"in {self.dtype} the {what} of layer {layer} are not: got {values[row, unit]} at row"
+            f" {row}, unit {unit}. Scale the inputs to about [-1, 1], or train with smaller steps"
+        )
 
     def diagnose(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None

@@ -339,16 +339,16 @@ class Training:
         """Return what finds where numbers that are not finite began in a step of a run."""
 
         def where(step: int, number: int) -> str | None:
-            from fastnn.backends.reference import first_not_finite
+            from fastnn.backends.reference import not_finite
 
             batch = slice(number * batch_size, (number + 1) * batch_size)
             X = data.X[batch if order is None else order[batch]]
             for watcher in self.callbacks:
                 if isinstance(watcher, TerminateOnNaN) and (before := watcher.weights_before(step)):
-                    layer = first_not_finite(self.backend.spec, before, X, step - 1)
-                    if layer is None:
-                        return "it began there: all outputs were finite"
-                    return f"it began with the outputs of the layer of net.weights[{layer}]"
+                    for layer, what, _ in not_finite(self.backend.spec, before, X, step - 1):
+                        if what == "outputs":
+                            return f"it began with the outputs of the layer of net.weights[{layer}]"
+                    return "it began there: all outputs were finite"
             return None
 
         return where

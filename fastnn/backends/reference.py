@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,7 +33,7 @@ class _State:
 
 
 @dataclass(frozen=True)
-class _Pass:
+class Pass:
     """What a layer's forward pass leaves for the way back, all ``(batch, ...)``."""
 
     x: Array
@@ -95,9 +95,9 @@ class ReferenceBackend:
         out[...] = self._forward(self._state.weights, X)[-1].h
 
     @_silently
-    def outputs(self, X: Array, step: int | None = None) -> list[Array]:
-        """What each layer puts out, ``(n, n_out)``; in training, given the number of the step."""
-        return [at.h for at in self._forward(self._state.weights, X, step)]
+    def passes(self, X: Array, step: int | None = None) -> list[Pass]:
+        """What goes through each layer; in training, given the number of the step."""
+        return self._forward(self._state.weights, X, step)
 
     @_silently
     def loss(
@@ -152,7 +152,7 @@ class ReferenceBackend:
                 tick(i + 1)
                 last_tick = time.monotonic()
 
-    def _forward(self, weights: list[Pair], X: Array, step: int | None = None) -> list[_Pass]:
+    def _forward(self, weights: list[Pair], X: Array, step: int | None = None) -> list[Pass]:
         """``h = activation(x @ W + b)``, layer after layer; with noise and dropout of a step."""
         passes = []
         x = X
@@ -167,12 +167,12 @@ class ReferenceBackend:
             if b is not None:
                 z = z + b
             h = ACTIVATIONS[layer.activation].forward(z, layer.parameter)
-            passes.append(_Pass(x, mask, z, h))
+            passes.append(Pass(x, mask, z, h))
             x = h
         return passes
 
     def _mean_loss(
-        self, weights: list[Pair], passes: list[_Pass], t: Array, sample_weight: Array | None
+        self, weights: list[Pair], passes: list[Pass], t: Array, sample_weight: Array | None
     ) -> float:
         """Mean over the rows, plus ``l1 * sum|W| + l2 * sum W**2`` of each layer."""
         t, p = self._smoothed(t), self._parameter
@@ -189,7 +189,7 @@ class ReferenceBackend:
         return float(loss)
 
     def _backward(
-        self, weights: list[Pair], passes: list[_Pass], t: Array, sample_weight: Array | None
+        self, weights: list[Pair], passes: list[Pass], t: Array, sample_weight: Array | None
     ) -> list[Pair]:
         """Gradients of `_mean_loss` with respect to W and b, by the chain rule from the end."""
         dz = self._output_gradient(passes[-1], t)
@@ -215,14 +215,14 @@ class ReferenceBackend:
         total = float(len(rows) if sample_weight is None else sample_weight.sum())
         return 1 / total if total > 0 else 0.0
 
-    def _output_gradient(self, last: _Pass, t: Array) -> Array:
+    def _output_gradient(self, last: Pass, t: Array) -> Array:
         """Gradient of each row's loss with respect to the last layer's z, ``(batch, n_out)``."""
         t, p = self._smoothed(t), self._parameter
         if self._fused is not None:
             return self._fused.gradient(last.z, t, p)
         return self._through_activation(-1, last, self._loss.gradient(last.h, t, p))
 
-    def _through_activation(self, i: int, at: _Pass, dh: Array) -> Array:
+    def _through_activation(self, i: int, at: Pass, dh: Array) -> Array:
         layer = self.spec.layers[i]
         return ACTIVATIONS[layer.activation].backward(at.z, at.h, dh, layer.parameter)
 
@@ -269,18 +269,20 @@ class ReferenceBackend:
         classes = t.shape[1] if self._loss.kind == "categorical" else 2
         return (1 - part) * t + part / classes
 
-    def _hits(self, passes: list[_Pass], t: Array) -> int:
+    def _hits(self, passes: list[Pass], t: Array) -> int:
         return int(self._loss.hits(passes[-1].h, t).sum())
 
 
-def first_not_finite(spec: Spec, weights: Sequence[Pair], X: Array, step: int) -> int | None:
-    """Return the first layer that puts out infinities or nan in a step, None if none does."""
+def not_finite(
+    spec: Spec, weights: Sequence[Pair], X: Array, step: int | None = None
+) -> Iterator[tuple[int, str, Array]]:
+    """Find the layers whose "sums" or "outputs" hold infinities or nan, and give these."""
     backend = ReferenceBackend(spec)
     backend.set_weights(weights)
-    for number, outputs in enumerate(backend.outputs(X, step)):
-        if not np.isfinite(outputs).all():
-            return number
-    return None
+    for layer, at in enumerate(backend.passes(X, step)):
+        for what, values in (("sums", at.z), ("outputs", at.h)):
+            if not np.isfinite(values).all():
+                yield layer, what, values
 
 
 def _shares(rows: Array, sample_weight: Array | None) -> Array:
