@@ -16,10 +16,12 @@ from fastnn.benchmark.report import table as markdown
 from fastnn.benchmark.run import Run
 from fastnn.benchmark.timing import interleaved
 
-__all__ = ["KINDS", "measure", "table"]
+__all__ = ["KINDS", "NOT_MEASURED", "beside", "measure", "table"]
 
 KINDS = {"fastnn.sklearn": "fastnn.sklearn", "scikit-learn": "sklearn.neural_network"}
 """The modules that have the estimators, by what tables call them."""
+
+NOT_MEASURED = 'Not measured: it needs pip install "fastnn[sklearn]".'
 
 _NAME = "estimators"
 _EPOCHS = 8
@@ -116,21 +118,21 @@ def _call(method: Callable[[Array], object], X: Array) -> Callable[[], object]:
     return lambda: method(X)
 
 
+def beside(found: dict[str, Result], scale: float) -> list[str]:
+    """Return both times, and how many times as fast fastnn's is, for a row of a table."""
+    ours, theirs = (found[name].value for name in KINDS)
+    return [number(ours * scale), number(theirs * scale), f"{theirs / ours:.1f}×"]
+
+
 def table(report: Report) -> str:
     _, cases = columns(report.find(_NAME))
+    if not cases:
+        return f"## Estimators\n\n{NOT_MEASURED}"
     ours, theirs = KINDS
     rows = [
-        [
-            case,
-            number(found[ours].value * 1e6),
-            number(found[theirs].value * 1e6),
-            f"{found[theirs].value / found[ours].value:.1f}×",
-            *(f"{found[name].spread:.0%}" for name in KINDS),
-        ]
+        [case, *beside(found, 1e6), *(f"{found[name].spread:.0%}" for name in KINDS)]
         for case, found in cases.items()
     ]
-    if not rows:
-        return '## Estimators\n\nNot measured: it needs pip install "fastnn[sklearn]".'
     return "\n\n".join(
         [
             "## Estimators",

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from fastnn.benchmark.report import Report, Result, columns, number
+from fastnn.benchmark.report import Report, Result, columns
 from fastnn.benchmark.report import table as markdown
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.sections.estimators import KINDS
+from fastnn.benchmark.sections.estimators import KINDS, NOT_MEASURED, beside
 from fastnn.benchmark.timing import interleaved
 
 __all__ = ["measure", "table"]
@@ -63,23 +63,16 @@ def _search(module: Any, X: Any, y: Any) -> Callable[[], object]:
 
 def table(report: Report) -> str:
     _, cases = columns(report.find(_NAME))
-    ours, theirs = KINDS
-    rows = [
-        [
-            case,
-            number(found[ours].value * 1e3),
-            number(found[theirs].value * 1e3),
-            f"{found[theirs].value / found[ours].value:.1f}×",
-        ]
-        for case, found in cases.items()
-    ]
-    if not rows:
-        return '## Searches\n\nNot measured: it needs pip install "fastnn[sklearn]".'
+    if not cases:
+        return f"## Searches\n\n{NOT_MEASURED}"
     return "\n\n".join(
         [
             "## Searches",
             f"Milliseconds of a `GridSearchCV` of four settings and two folds, {_ROWS:,} rows of"
             f" {'-'.join(map(str, _SIZES))} in float32, five epochs.",
-            markdown(["backend, n_jobs", ours, theirs, "faster"], rows),
+            markdown(
+                ["backend, n_jobs", *KINDS, "faster"],
+                ([case, *beside(found, 1e3)] for case, found in cases.items()),
+            ),
         ]
     )
