@@ -34,6 +34,7 @@ class Core:
         self,
         layers: Sequence[_Layer],
         loss: int,
+        on_logits: bool,
         loss_parameter: float | _Array,
         smoothing: tuple[float, int],
         itemsize: int,

@@ -4,9 +4,7 @@ from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 
 
 cdef extern from "kernels.h" nogil:
-    enum: IDENTITY, RELU, GELU, SILU, SIGMOID, SOFTMAX
-    enum: CROSS_ENTROPY, BINARY_CROSS_ENTROPY, SOFTMAX_CROSS_ENTROPY, SIGMOID_CROSS_ENTROPY
-    enum: FOCAL, BINARY_FOCAL, SOFTMAX_FOCAL, SIGMOID_FOCAL
+    enum: IDENTITY, RELU, GELU, SILU, SOFTMAX
     enum: SGD, ADAGRAD, RMSPROP, ADAM, ADAMW, ADADELTA, NADAM, LION, EPSILON_HAT
 
     ctypedef struct optimizer_step:

@@ -94,6 +94,8 @@ cdef class Core:
         (n_in, n_out, activation, parameter, use_bias, dropout, l1, l2, noise, max_norm) of each
         dense layer.
     loss : int
+    on_logits : bool
+        Whether it computes the last activation, too: it takes the sums of the last layer.
     loss_parameter : float or ndarray
         One for all outputs, or one for each, of the dtype.
     smoothing : (float, int)
@@ -125,8 +127,8 @@ cdef class Core:
     cdef ptrdiff_t buffers_size
     cdef readonly int64_t step   # steps taken
 
-    def __cinit__(self, layers, int loss, loss_parameter, smoothing, int itemsize, seed, isa=None,
-                  double loss_scale=1, double gradient_scale=1, bint mean_penalty=False):
+    def __cinit__(self, layers, int loss, bint on_logits, loss_parameter, smoothing, int itemsize,
+                  seed, isa=None, double loss_scale=1, double gradient_scale=1, bint mean_penalty=False):
         cdef Network *net = &self.net
         cdef Layer *layer
         cdef int i
@@ -167,20 +169,9 @@ cdef class Core:
             net.flop += 2.0 * layer.n_in * layer.n_out
             net.penalized |= layer.l1 > 0 or layer.l2 > 0
             net.bounded |= layer.max_norm < INFINITY_
-        # the softmax or sigmoid that belongs to the loss is taken together with it, from logits
         layer = &net.layers[net.n_layers - 1]
-        if loss == CROSS_ENTROPY and layer.activation == SOFTMAX:
+        if on_logits:
             layer.inner = IDENTITY
-            net.loss = SOFTMAX_CROSS_ENTROPY
-        elif loss == BINARY_CROSS_ENTROPY and layer.activation == SIGMOID:
-            layer.inner = IDENTITY
-            net.loss = SIGMOID_CROSS_ENTROPY
-        elif loss == FOCAL and layer.activation == SOFTMAX:
-            layer.inner = IDENTITY
-            net.loss = SOFTMAX_FOCAL
-        elif loss == BINARY_FOCAL and layer.activation == SIGMOID:
-            layer.inner = IDENTITY
-            net.loss = SIGMOID_FOCAL
         for i in range(net.n_layers):
             net.layers[i].keeps_slope = derivative_needs_input(net.layers[i].inner) or (
                 i + 1 < net.n_layers and is_disturbed(&net.layers[i + 1]))

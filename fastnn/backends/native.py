@@ -41,6 +41,7 @@ class NativeBackend:
     def __init__(self, spec: Spec, isa: str | None = None) -> None:
         self.spec = spec
         loss, parameter = resolve(spec.loss), spec.loss_parameter
+        fused = loss.fused(spec.layers[-1].activation)
         self.core = _native.Core(
             [
                 (
@@ -57,7 +58,8 @@ class NativeBackend:
                 )
                 for layer in spec.layers
             ],
-            GIVEN_GRADIENT if callable(spec.loss) else loss.code,
+            GIVEN_GRADIENT if callable(spec.loss) else (fused or loss).code,
+            fused is not None,
             np.array(parameter, spec.dtype) if isinstance(parameter, tuple) else parameter,
             (spec.label_smoothing, spec.layers[-1].n_out if loss.kind == "categorical" else 2),
             spec.dtype.itemsize,

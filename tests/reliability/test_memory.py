@@ -117,7 +117,7 @@ def test_sizes_whose_products_overflow(backend):
     _native = pytest.importorskip("fastnn._native", reason="fastnn._native is not built")
     layer = (2**31, 2**31, 0, 0.0, True, 0.0, 0.0, 0.0, 0.0, float("inf"))
     with pytest.raises(MemoryError, match="does not fit in memory"):
-        _native.Core([layer], 0, 0.0, (0.0, 2), 4, 0)
+        _native.Core([layer], 0, False, 0.0, (0.0, 2), 4, 0)
 
 
 # -- how often, and how much
