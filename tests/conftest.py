@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
+import numpy as np
 import pytest
 
 import fastnn
@@ -52,6 +53,20 @@ def threads() -> Iterator[None]:
     """Give the number of threads back to the default, which follows OpenMP's."""
     yield
     fastnn.set_num_threads(None)
+
+
+@pytest.fixture
+def assert_same_with_threads(threads: None) -> Callable[..., None]:
+    """``(compute, *numbers)``: with these numbers of threads it gives the same bits as with one."""
+
+    def check(compute: Callable[[], object], *numbers: int) -> None:
+        fastnn.set_num_threads(1)
+        expected = compute()
+        for number in numbers:
+            fastnn.set_num_threads(number)
+            np.testing.assert_equal(compute(), expected)
+
+    return check
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -97,8 +97,7 @@ def test_gradients_are_not_clipped():
     X, y = problem(plain)
     clipped.train_step(X, y)
     clipped.set_weights(plain.weights)
-    for (dW, _), (dV, _) in zip(plain.gradients(X, y)[1], clipped.gradients(X, y)[1], strict=True):
-        np.testing.assert_array_equal(dW, dV)
+    np.testing.assert_equal(plain.gradients(X, y)[1], clipped.gradients(X, y)[1])
 
 
 def test_nadam_far_on():
@@ -112,23 +111,18 @@ def test_nadam_far_on():
         assert_close(*nets, 50)
 
 
-@pytest.mark.usefixtures("threads")
 @EACH_OPTIMIZER
-def test_the_number_of_threads_changes_no_bit(optimizer):
-    def weights(n_threads):
-        fastnn.set_num_threads(n_threads)
+def test_the_number_of_threads_changes_no_bit(optimizer, assert_same_with_threads):
+    def weights():
         net = Network(
             [64, Dense(128, "tanh", l1=1e-4), 96, 10],
             optimizer=dataclasses.replace(optimizer, clip_value=1e-3),
             seed=0,
         )
         net.fit(*problem(net, 257), epochs=2, batch_size=100)
-        return [array for pair in net.weights for array in pair]
+        return net.weights
 
-    expected = weights(1)
-    for n_threads in (2, 3):
-        for array, other in zip(weights(n_threads), expected, strict=True):
-            np.testing.assert_array_equal(array, other)
+    assert_same_with_threads(weights, 2, 3)
 
 
 @pytest.mark.parametrize("units", [2, 6, 40])
@@ -203,7 +197,6 @@ def test_noise_between_layers(activation, dtype):
     assert_close(*nets, 6)
 
 
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize(
     "layers",
     [
@@ -216,20 +209,16 @@ def test_noise_between_layers(activation, dtype):
     ],
     ids=str,
 )
-def test_a_large_first_layer_with_any_number_of_threads(layers, dtype):
+def test_a_large_first_layer_with_any_number_of_threads(layers, dtype, assert_same_with_threads):
     """Threads share its units instead of the rows; whole panels of them or parts."""
 
-    def arrays(n_threads):
-        fastnn.set_num_threads(n_threads)
+    def weights_and_gradients():
         net = Network(layers, optimizer=Adam(0.01), dtype=dtype, seed=0)
         X, y = problem(net, 130)
         net.fit(X, y, epochs=2, batch_size=61)  # the last batch is short
-        return [array for pair in (*net.weights, *net.gradients(X, y)[1]) for array in pair]
+        return net.weights, net.gradients(X, y)[1]
 
-    expected = arrays(1)
-    for n_threads in (2, 3, 5):
-        for array, other in zip(arrays(n_threads), expected, strict=True):
-            np.testing.assert_array_equal(array, other)
+    assert_same_with_threads(weights_and_gradients, 2, 3, 5)
 
 
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
@@ -248,16 +237,11 @@ def test_max_norm(clip_norm, dtype):
         assert norms.max() == pytest.approx(bound, rel=20 * float(np.finfo(dtype).eps))
 
 
-@pytest.mark.usefixtures("threads")
-def test_noise_and_max_norm_with_any_number_of_threads():
-    def weights(n_threads):
-        fastnn.set_num_threads(n_threads)
+def test_noise_and_max_norm_with_any_number_of_threads(assert_same_with_threads):
+    def weights():
         layers = [64, GaussianNoise(0.1), Dense(128, "gelu", max_norm=1.0), GaussianNoise(0.1)]
         net = Network([*layers, Dense(96, max_norm=0.5), 10], optimizer=Adam(0.01), seed=0)
         net.fit(*problem(net, 257), epochs=2, batch_size=100)
-        return [array for pair in net.weights for array in pair]
+        return net.weights
 
-    expected = weights(1)
-    for n_threads in (2, 3):
-        for array, other in zip(weights(n_threads), expected, strict=True):
-            np.testing.assert_array_equal(array, other)
+    assert_same_with_threads(weights, 2, 3)

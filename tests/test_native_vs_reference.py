@@ -288,11 +288,9 @@ def test_dropout_masks_are_the_same(step, dtype):
 
 
 @EACH_ISA
-@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("clip_norm", [None, 0.1])
-def test_the_number_of_threads_changes_no_bit(clip_norm, dtype):
-    def everything(n_threads):
-        fastnn.set_num_threads(n_threads)
+def test_the_number_of_threads_changes_no_bit(clip_norm, dtype, assert_same_with_threads):
+    def everything():
         layers = [64, Dense(128, "gelu", l1=1e-4), Dropout(0.3), 96, 10]
         optimizer = Adam(0.01, clip_norm=clip_norm)
         net = Network(layers, loss="cross_entropy", optimizer=optimizer, dtype=dtype, seed=0)
@@ -302,16 +300,15 @@ def test_the_number_of_threads_changes_no_bit(clip_norm, dtype):
         X, y = problem(net, rows, labels=True)
         weight = np.random.default_rng(2).uniform(0, 2, rows)
         history = net.fit(X, y, 3, batch_size, sample_weight=weight)
-        loss, gradients = net.gradients(X, y, weight)
-        arrays = [net.predict(X), *itertools.chain(*net.weights, *gradients)]
-        return arrays, (history.history, loss, net.evaluate(X, y, weight))
+        return (
+            net.predict(X),
+            net.weights,
+            net.gradients(X, y, weight),
+            history.history,
+            net.evaluate(X, y, weight),
+        )
 
-    arrays, figures = everything(1)
-    for n_threads in (2, 3, 4):
-        others, its_figures = everything(n_threads)
-        assert its_figures == figures
-        for array, other in zip(arrays, others, strict=True):
-            np.testing.assert_array_equal(other, array)
+    assert_same_with_threads(everything, 2, 3, 4)
 
 
 @EACH_ISA

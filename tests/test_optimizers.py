@@ -262,8 +262,7 @@ class TestUpdate:
             first.update(params, g)
         for g in grads:
             second.update(others, g)
-        for a, b in zip(params, others, strict=True):
-            np.testing.assert_array_equal(a, b)
+        np.testing.assert_equal(params, others)
 
     @pytest.mark.parametrize("optimizer", EXAMPLES, ids=repr)
     @pytest.mark.parametrize("twin", [copy.deepcopy, lambda o: pickle.loads(pickle.dumps(o))])
@@ -277,8 +276,7 @@ class TestUpdate:
             optimizer.update(params, g)
         for g in grads[2:]:
             other.update(others, g)
-        for a, b in zip(params, others, strict=True):
-            np.testing.assert_array_equal(a, b)
+        np.testing.assert_equal(params, others)
 
     @pytest.mark.parametrize("optimizer", EXAMPLES, ids=repr)
     def test_is_apply_after_clipping(self, optimizer):
@@ -291,8 +289,7 @@ class TestUpdate:
             clipped = optimizer.clipped(g)
             for param, grad, memory in zip(others, clipped, slots, strict=True):
                 optimizer.apply(param, grad, memory, step, optimizer.learning_rate)
-        for a, b in zip(params, others, strict=True):
-            np.testing.assert_array_equal(a, b)
+        np.testing.assert_equal(params, others)
         assert all(np.any(slot) for memory in slots for slot in memory)
 
     @pytest.mark.parametrize("optimizer", EXAMPLES, ids=repr)
@@ -332,12 +329,10 @@ class TestUpdate:
         twin, others = copy.deepcopy(optimizer), [p.copy() for p in params]
         with pytest.raises(error, match=match):
             optimizer.update(*change(params, grads[1]))
-        for a, b in zip(params, others, strict=True):
-            np.testing.assert_array_equal(a, b)
+        np.testing.assert_equal(params, others)
         optimizer.update(params, grads[1])
         twin.update(others, grads[1])
-        for a, b in zip(params, others, strict=True):
-            np.testing.assert_array_equal(a, b)
+        np.testing.assert_equal(params, others)
 
 
 def frozen(array):

@@ -56,24 +56,14 @@ def networks(**options):
 
 def assert_same(net, other):
     """Assert that two networks would go on alike, and tell the same of themselves."""
-    for (W, b), (V, c) in zip(net.weights, other.weights, strict=True):
-        np.testing.assert_array_equal(W, V)
-        np.testing.assert_array_equal(b, c)
+    np.testing.assert_equal(net.weights, other.weights)
     assert net.steps == other.steps
     assert net.epochs == other.epochs
     assert net._shuffler.bit_generator.state == other._shuffler.bit_generator.state
     assert net.history.epoch == other.history.epoch
     assert net.history.history == other.history.history
-    for one, two in zip(net._backend.state()[1], other._backend.state()[1], strict=True):
-        for (W, b), (V, c) in zip(one, two, strict=True):
-            np.testing.assert_array_equal(W, V)
-            np.testing.assert_array_equal(b, c)
-    assert (net._backend.average() is None) == (other._backend.average() is None)
-    if net._backend.average() is not None:
-        assert_pairs = zip(net._backend.average(), other._backend.average(), strict=True)
-        for (W, b), (V, c) in assert_pairs:
-            np.testing.assert_array_equal(W, V)
-            np.testing.assert_array_equal(b, c)
+    np.testing.assert_equal(net._backend.state(), other._backend.state())
+    np.testing.assert_equal(net._backend.average(), other._backend.average())
 
 
 @pytest.mark.usefixtures("threads")

@@ -128,9 +128,7 @@ def test_an_interrupted_and_a_whole_run_of_steps():
     nets = [Network([20, Dropout(0.2), 50, 3], seed=0) for _ in range(2)]
     nets[0].fit(X, y, 3, 7)
     nets[1].fit(X, y, 3, 7, callbacks=[EverySoOften()])
-    for (W, b), (V, c) in zip(*(net.weights for net in nets), strict=True):
-        np.testing.assert_array_equal(W, V)
-        np.testing.assert_array_equal(b, c)
+    np.testing.assert_equal(*(net.weights for net in nets))
 
 
 @pytest.mark.parametrize("rows", [200, 60_000])
@@ -142,9 +140,7 @@ def test_updates_at_once_and_later(rows):
     nets = [Network(layers, optimizer=Adam(0.01, clip_norm=c), seed=0) for c in (None, 1e30)]
     for net in nets:
         net.train_step(X, X[:, :128])
-    for (W, b), (V, c) in zip(*(net.weights for net in nets), strict=True):
-        np.testing.assert_array_equal(W, V)
-        np.testing.assert_array_equal(b, c)
+    np.testing.assert_equal(*(net.weights for net in nets))
 
 
 def differences(dtype):
