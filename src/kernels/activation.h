@@ -34,14 +34,21 @@
 #define PANELS_OF(cols, panel, width)                                                             \
     for (ptrdiff_t panel = 0, width; (width = (cols) - panel * NR) > 0; panel++)
 
+/* The largest number of a row, in every lane. */
+INLINE vec NAME(row_max)(const REAL *x, ptrdiff_t stride, ptrdiff_t r, ptrdiff_t cols)
+{
+    vec top = splat(-INFINITE);
+    PANELS_OF(cols, p, width)
+        for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
+            top = vmax(top, select(first_lanes(width - c), LOAD(x + p * stride + r * NR + c), top));
+    return max_lanes(top);
+}
+
 static void NAME(softmax)(REAL *z, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t cols)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
-        vec top = splat(-INFINITE), sum = {0};
-        PANELS_OF(cols, p, width)
-            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
-                top = vmax(top, select(first_lanes(width - c), LOAD(z + p * stride + r * NR + c), top));
-        const vec shift = max_lanes(top);
+        vec sum = {0};
+        const vec shift = NAME(row_max)(z, stride, r, cols);
         PANELS_OF(cols, p, width)
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
                 REAL *at = z + p * stride + r * NR + c;

@@ -117,11 +117,8 @@ typedef struct {
 INLINE NAME(row_sums) NAME(sum_row)(REAL *d, const REAL *o, ptrdiff_t stride, const NAME(target) *t,
                                     ptrdiff_t r, ptrdiff_t cols)
 {
-    vec top = splat(-INFINITE), sum = {0}, target_sum = {0}, dot = {0};
-    PANELS_OF(cols, p, width)
-        for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
-            top = vmax(top, select(first_lanes(width - c), LOAD(o + p * stride + r * NR + c), top));
-    const vec shift = max_lanes(top);
+    vec sum = {0}, target_sum = {0}, dot = {0};
+    const vec shift = NAME(row_max)(o, stride, r, cols);
     PANELS_OF(cols, p, width)
         for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
             const ptrdiff_t at = p * stride + r * NR + c;
@@ -234,12 +231,9 @@ static int64_t NAME(softmax_focal)(REAL *d, const REAL *o, ptrdiff_t stride, con
     int64_t hits = 0;
     for (ptrdiff_t r = 0; r < rows; r++) {
         const vec factor = splat(weight ? weight[r] * scale : scale);
-        vec top = splat(-INFINITE), sum = {0}, value = {0}, total = {0};
+        const vec shift = NAME(row_max)(o, stride, r, cols);
+        vec sum = {0}, value = {0}, total = {0};
         hits += NAME(class_hit)(o, stride, t, r, cols);
-        PANELS_OF(cols, panel, width)
-            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
-                top = vmax(top, select(first_lanes(width - c), LOAD(o + panel * stride + r * NR + c), top));
-        const vec shift = max_lanes(top);
         PANELS_OF(cols, panel, width)
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES)
                 sum += (vec)(first_lanes(width - c) &
