@@ -253,18 +253,43 @@ cdef void units_phase(Steps *s, const Batch *b, int thread, int team) noexcept n
             look(&s.watch, STOP_IN_ROWS)
 
 
+cdef int64_t loss_of_rows(const Steps *s, const Batch *b, ptrdiff_t first, ptrdiff_t rows,
+                          const char *x, char *d) noexcept nogil:
+    """The losses of rows of the batch and, as d, their gradient with respect to the outputs x."""
+    cdef Network *net = s.net
+    cdef const kernels *K = net.K
+    cdef ptrdiff_t stride = s.capacity * K.nr, offset = first * K.nr * K.itemsize, r
+    cdef ptrdiff_t n_out = net.layers[net.n_layers - 1].n_out
+    cdef loss_target target = no_target(net)
+    target.scale = b.scale * net.gradient_scale
+    if s.labels:
+        target.labels = s.batch_labels + first
+        for r in range(first, first + rows):
+            s.batch_labels[r] = s.labels[row_number(b, r)]
+    else:
+        target.dense = s.dense_panels + offset
+        target.dense_stride = stride
+        pack_batch(s, b, s.dense_panels + offset, s.dense, n_out, first, rows, n_out)
+    if s.weight:
+        target.weight = s.batch_weight + first * K.itemsize
+        for r in range(first, first + rows):
+            memcpy(s.batch_weight + r * K.itemsize, s.weight + row_number(b, r) * K.itemsize,
+                   K.itemsize)
+    return K.loss(net.loss, net.loss_parameter, d, x, stride, &target, s.row_loss + first, rows,
+                  n_out)
+
+
 cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first,
                                  ptrdiff_t rows) noexcept nogil:
     """Rows [first, first + rows) of the batch through all layers, the loss, and back."""
     cdef Network *net = s.net
     cdef const kernels *K = net.K
-    cdef ptrdiff_t stride = s.capacity * K.nr, offset = first * K.nr * K.itemsize, r
+    cdef ptrdiff_t stride = s.capacity * K.nr, offset = first * K.nr * K.itemsize
     cdef int last = net.n_layers - 1, i
     cdef Layer *layer
     cdef char *x
     cdef char *d
     cdef char *slope
-    cdef loss_target target
     cdef int64_t hits
 
     if not s.by_units:
@@ -287,23 +312,7 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
                  layer.n_out)
         return 0
     d = s.d[last] + offset
-    target = no_target(net)
-    target.scale = b.scale * net.gradient_scale
-    if s.labels:
-        target.labels = s.batch_labels + first
-        for r in range(first, first + rows):
-            s.batch_labels[r] = s.labels[row_number(b, r)]
-    else:
-        target.dense = s.dense_panels + offset
-        target.dense_stride = stride
-        pack_batch(s, b, s.dense_panels + offset, s.dense, layer.n_out, first, rows, layer.n_out)
-    if s.weight:
-        target.weight = s.batch_weight + first * K.itemsize
-        for r in range(first, first + rows):
-            memcpy(s.batch_weight + r * K.itemsize, s.weight + row_number(b, r) * K.itemsize,
-                   K.itemsize)
-    hits = K.loss(net.loss, net.loss_parameter, d, x, stride, &target, s.row_loss + first, rows,
-                  layer.n_out)
+    hits = loss_of_rows(s, b, first, rows, x, d)
     if layer.inner != IDENTITY:
         K.activate_backward(layer.inner, layer.parameter, d, x,
                             s.slope[last] + offset if layer.keeps_slope else NULL, stride, rows,
