@@ -214,12 +214,10 @@ cdef class Member:
         cdef Course *c = &self.course
         cdef Steps *s = &core.steps
         cdef Network *net = &core.net
-        cdef Forward *f = &self.forward
         cdef _Data data = _Data(core, X, target, weight)
         cdef _Buffer numbers = _Buffer.of(rows, "rows", "il")
         cdef _Buffer rate = _Buffer.of(rates, "rates", "d")
         cdef _Buffer share = _Buffer.of(shares, "shares", "d")
-        cdef _Data judged
         self.core = core
         self.kept = [data, numbers, rate, share, generator]
         c.net = net
@@ -266,22 +264,28 @@ cdef class Member:
         c.hits = <int64_t *>self._room(self.hits, "lq")
 
         if validation is not None:
-            judged = _Data(core, *validation)
-            self.kept.append(judged)
-            core._set_rows(f, judged)
-            f.net = net
-            f.threads = 1
-            f.bad = False
-            f.buffer_bytes = forward_buffer_bytes(net, min(block_rows(net), f.n))
-            c.judge = f
-            self.val_loss, self.val_hits = empty(epochs), empty(epochs, "int64")
-            c.val_loss = <double *>self._room(self.val_loss, "d")
-            c.val_hits = <int64_t *>self._room(self.val_hits, "lq")
-            if stopping is not None:
-                c.patience, c.by_hits, c.rising, c.min_delta, restore = stopping
-                c.best = -INFINITY_ if c.rising else INFINITY_
-                if restore:
-                    c.best_params = <char *>self._room(empty(net.n_params, core.dtype), core.format)
+            self._judge_by(_Data(core, *validation), stopping)
+
+    cdef int _judge_by(self, _Data validation, stopping) except -1:
+        cdef Course *c = &self.course
+        cdef Forward *f = &self.forward
+        self.kept.append(validation)
+        self.core._set_rows(f, validation)
+        f.net = c.net
+        f.threads = 1
+        f.bad = False
+        f.buffer_bytes = forward_buffer_bytes(c.net, min(block_rows(c.net), f.n))
+        c.judge = f
+        self.val_loss, self.val_hits = empty(c.epochs), empty(c.epochs, "int64")
+        c.val_loss = <double *>self._room(self.val_loss, "d")
+        c.val_hits = <int64_t *>self._room(self.val_hits, "lq")
+        if stopping is not None:
+            c.patience, c.by_hits, c.rising, c.min_delta, restore = stopping
+            c.best = -INFINITY_ if c.rising else INFINITY_
+            if restore:
+                c.best_params = <char *>self._room(empty(c.net.n_params, self.core.dtype),
+                                                   self.core.format)
+        return 0
 
     cdef void *_room(self, array, str format) except? NULL:
         cdef _Buffer buffer = _Buffer.of(array, "array", format, True)
