@@ -497,6 +497,27 @@ def targets_of(source: Any, steps_per_epoch: int | None) -> Iterator[Any]:
         yield parts(batch)[1]
 
 
+def _batches_of(source: object, shuffle: bool, seed: int) -> Callable[[int], Iterable[Batch]]:
+    """Return what gives the batches of an epoch, in their order."""
+    if isinstance(source, Batches):
+        return source.epoch
+    if hasattr(source, "__len__") and hasattr(source, "__getitem__"):
+        length = len(source)
+
+        def of_epoch(number: int) -> Iterable[Batch]:
+            order: Iterable[Any] = range(length)
+            if shuffle:
+                order = np.random.default_rng([seed, number]).permutation(length).tolist()
+            return (source[i] for i in order)
+
+        return of_epoch
+    if isinstance(source, Iterable):
+        return lambda number: source
+    raise TypeError(
+        f"X must be an array, with y, or without y an iterable of batches; got {describe(source)}"
+    )
+
+
 def epochs_of(
     source: object,
     convert: Callable[[Batch], _T],
@@ -511,27 +532,7 @@ def epochs_of(
     TypeError
         If there are no batches in `source`.
     """
-    length = len(source) if hasattr(source, "__len__") else None
-    if isinstance(source, Batches):
-        of_epoch: Callable[[int], Iterable[Batch]] = source.epoch
-    elif length is not None and hasattr(source, "__getitem__"):
-
-        def of_epoch(number: int) -> Iterable[Batch]:
-            order: Iterable[Any] = range(length)
-            if shuffle:
-                order = np.random.default_rng([seed, number]).permutation(length).tolist()
-            return (source[i] for i in order)
-
-    elif isinstance(source, Iterable):
-
-        def of_epoch(number: int) -> Iterable[Batch]:
-            return source
-
-    else:
-        raise TypeError(
-            "X must be an array, with y, or without y an iterable of batches;"
-            f" got {describe(source)}"
-        )
+    of_epoch = _batches_of(source, shuffle, seed)
 
     def ahead(number: int, first: int) -> Iterator[_T]:
         batches = iter(of_epoch(number))
@@ -550,4 +551,6 @@ def epochs_of(
                 break
             yield one_or_none[0]
 
-    return ahead, length if steps_per_epoch is None else steps_per_epoch
+    if steps_per_epoch is None and hasattr(source, "__len__"):
+        return ahead, len(source)
+    return ahead, steps_per_epoch
