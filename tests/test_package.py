@@ -32,12 +32,6 @@ def run_python(code: str, **environment: str) -> str:
     return done.stdout
 
 
-@pytest.fixture
-def threads_restored():
-    yield
-    fastnn.set_num_threads(None)
-
-
 class TestImport:
     def test_version_is_that_of_the_distribution(self):
         try:
@@ -147,7 +141,7 @@ else:
 
 class TestThreads:
     @pytest.mark.skipif(not _config.openmp_enabled(), reason="built without OpenMP")
-    @pytest.mark.usefixtures("threads_restored")
+    @pytest.mark.usefixtures("threads")
     def test_number_can_be_set_and_taken_back(self):
         before = fastnn.get_num_threads()
         fastnn.set_num_threads(np.int64(3))

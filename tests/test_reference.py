@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,13 +20,6 @@ DTYPES = pytest.mark.parametrize("dtype", [np.float32, np.float64])
 EACH_LOSS = pytest.mark.parametrize("loss", LOSSES)
 HIDDEN = [name for name, row in ACTIVATIONS.items() if row.derivative is not None]
 SEED = 0xFEDCBA9876543210
-
-
-@pytest.fixture(autouse=True)
-def no_warnings():
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        yield
 
 
 def spec_of(
