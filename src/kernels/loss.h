@@ -264,6 +264,177 @@ static int64_t NAME(softmax_focal)(REAL *d, const REAL *o, ptrdiff_t stride, con
     return hits;
 }
 
+/* What an output adds to the loss of its row; its gradient, if wanted. */
+INLINE vec NAME(term)(int loss, double parameter, vec p, NAME(range) range, vec o, vec t, vec *gradient,
+                      ptrdiff_t cols)
+{
+    vec value = {0};
+    (void)p, (void)cols;
+    switch (loss) {
+#define LOSS_ROW(code, value_, gradient_) \
+    case code:                            \
+        value = value_;                   \
+        if (gradient)                     \
+            *gradient = gradient_;        \
+        break;
+        TERM_LOSSES(LOSS_ROW)
+    }
+    return value;
+}
+
+/* Of few outputs, LANES rows at a time are turned, so that vector j is column j and no lane idles. */
+typedef REAL NAME(turned)[LANES * NR] __attribute__((aligned(VECTOR_BYTES)));
+
+#define COLUMN(columns, j) (*(vec *)((columns) + (j) * NR))
+
+typedef struct {
+    NAME(turned) columns; /* given */
+    ivec labels;
+    REAL keep, add;
+    int dense;
+} NAME(narrow_target);
+
+INLINE void NAME(turn_target)(NAME(narrow_target) *n, const NAME(target) *t, ptrdiff_t first,
+                              ptrdiff_t rows, ptrdiff_t cols)
+{
+    n->dense = t->dense != NULL;
+    n->keep = t->keep;
+    n->add = t->add;
+    n->labels = (ivec){0};
+    if (n->dense)
+        NAME(transpose_square)(n->columns, t->dense + first * NR, rows, cols);
+    else
+        for (ptrdiff_t i = 0; i < rows; i++)
+            n->labels[i] = t->labels[first + i];
+}
+
+INLINE vec NAME(given_in)(const NAME(narrow_target) *n, ptrdiff_t j)
+{
+    if (n->dense)
+        return COLUMN(n->columns, j);
+    return (vec)((n->labels == (ivec){0} + (INTEGER)j) & (ivec)splat(1));
+}
+
+/* The rows' weights, times `scale`. */
+INLINE vec NAME(factors)(const REAL *weight, REAL scale, ptrdiff_t first, ptrdiff_t rows)
+{
+    vec factors = splat(scale);
+    if (weight)
+        for (ptrdiff_t i = 0; i < rows; i++)
+            factors[i] = weight[first + i] * scale;
+    return factors;
+}
+
+INLINE void NAME(put_losses)(double *row_loss, vec losses, ptrdiff_t rows)
+{
+    for (ptrdiff_t i = 0; i < rows; i++)
+        row_loss[i] = (double)losses[i];
+}
+
+INLINE int64_t NAME(count)(ivec mask)
+{
+    int64_t count = 0;
+    for (ptrdiff_t i = 0; i < LANES; i++)
+        count += mask[i] != 0;
+    return count;
+}
+
+/* Where the first maximum of the outputs is where the target's is. */
+INLINE ivec NAME(class_hits)(const REAL *x, const NAME(narrow_target) *t, ptrdiff_t cols)
+{
+    ivec wanted = t->labels, beaten = {0};
+    if (t->dense) {
+        vec most = COLUMN(t->columns, 0);
+        for (ptrdiff_t j = 1; j < cols; j++) {
+            const vec given = COLUMN(t->columns, j);
+            const ivec more = (ivec)(given > most);
+            most = select(more, given, most);
+            wanted = (more & (INTEGER)j) | (~more & wanted);
+        }
+    }
+    vec own = splat(NOT_A_NUMBER);
+    for (ptrdiff_t j = 0; j < cols; j++)
+        own = select(wanted == (ivec){0} + (INTEGER)j, COLUMN(x, j), own);
+    for (ptrdiff_t j = 0; j < cols; j++) {
+        const vec other = COLUMN(x, j);
+        beaten |= (ivec)(other > own) | ((wanted > (ivec){0} + (INTEGER)j) & (ivec)(other == own));
+    }
+    return (ivec)(own == own) & ~beaten;
+}
+
+static int64_t NAME(narrow_softmax_cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride,
+                                                  const NAME(target) *t, const REAL *weight,
+                                                  REAL scale, NAME(range) range, double *row_loss,
+                                                  ptrdiff_t rows, ptrdiff_t cols)
+{
+    int64_t hits = 0;
+    (void)stride;
+    for (ptrdiff_t first = 0; first < rows; first += LANES) {
+        const ptrdiff_t group = rows - first < LANES ? rows - first : LANES;
+        NAME(turned) x;
+        NAME(narrow_target) target;
+        NAME(transpose_square)(x, o + first * NR, group, cols);
+        NAME(turn_target)(&target, t, first, group, cols);
+        hits += NAME(count)(NAME(class_hits)(x, &target, cols) & first_lanes(group));
+        vec top = splat(-INFINITE), sum = {0}, target_sum = {0}, dot = {0};
+        for (ptrdiff_t j = 0; j < cols; j++)
+            top = vmax(top, COLUMN(x, j));
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const vec shifted = COLUMN(x, j) - top, e = NAME(vexp)(shifted);
+            const vec wanted = NAME(given_in)(&target, j) * t->keep + t->add;
+            sum += e;
+            target_sum += wanted;
+            /* a class that is not wanted adds nothing, even at a logit of -inf */
+            dot += select(wanted == 0, splat(0), wanted * shifted);
+            COLUMN(x, j) = e;
+        }
+        NAME(put_losses)(row_loss + first, HELD(target_sum * NAME(vlog)(sum) - dot), group);
+        if (!d)
+            continue;
+        const vec share = target_sum / sum, factor = NAME(factors)(weight, scale, first, group);
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const vec wanted = NAME(given_in)(&target, j) * t->keep + t->add;
+            COLUMN(x, j) = (COLUMN(x, j) * share - wanted) * factor;
+        }
+        NAME(transpose_square)(d + first * NR, x, cols, group);
+    }
+    return hits;
+}
+
+static int64_t NAME(narrow_terms)(int loss, double parameter, REAL *d, const REAL *base,
+                                  const NAME(target) *t, const REAL *parameters,
+                                  const REAL *weight, REAL scale, int binary, REAL threshold,
+                                  NAME(range) range, double *row_loss, ptrdiff_t rows,
+                                  ptrdiff_t cols)
+{
+    int64_t hits = 0;
+    for (ptrdiff_t first = 0; first < rows; first += LANES) {
+        const ptrdiff_t group = rows - first < LANES ? rows - first : LANES;
+        const vec factor = NAME(factors)(weight, scale, first, group);
+        NAME(turned) x;
+        NAME(narrow_target) target;
+        vec sum = {0};
+        ivec right = first_lanes(group);
+        NAME(transpose_square)(x, base + first * NR, group, cols);
+        NAME(turn_target)(&target, t, first, group, cols);
+        for (ptrdiff_t j = 0; j < cols; j++) {
+            const vec o = COLUMN(x, j), given = NAME(given_in)(&target, j);
+            const vec p = splat(parameters ? parameters[j] : (REAL)parameter);
+            vec gradient = {0};
+            sum += NAME(term)(loss, parameter, p, range, o, given * t->keep + t->add,
+                              d ? &gradient : NULL, cols);
+            right &= ~((ivec)(o >= threshold) ^ (ivec)(given >= (REAL)0.5));
+            COLUMN(x, j) = gradient * factor;
+        }
+        NAME(put_losses)(row_loss + first, sum / (REAL)cols, group);
+        if (binary)
+            hits += NAME(count)(right);
+        if (d)
+            NAME(transpose_square)(d + first * NR, x, cols, group);
+    }
+    return hits;
+}
+
 static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out, ptrdiff_t stride,
                           const loss_target *target, double *row_loss, ptrdiff_t rows,
                           ptrdiff_t cols)
@@ -273,7 +444,7 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
     const REAL *weight = target->weight, *base = out, *parameters = target->parameters;
     REAL *d = d_;
     if (loss == SOFTMAX_CROSS_ENTROPY)
-        return NAME(softmax_cross_entropy)(d, base, stride, &t, weight, (REAL)target->scale,
+        return (cols <= LANES ? NAME(narrow_softmax_cross_entropy) : NAME(softmax_cross_entropy))(d, base, stride, &t, weight, (REAL)target->scale,
                                            NAME(range_of)(parameter), row_loss, rows, cols);
     if (loss == CROSS_ENTROPY)
         return NAME(cross_entropy)(d, base, stride, &t, weight, (REAL)target->scale,
@@ -289,6 +460,10 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
     const int clips = loss == BINARY_CROSS_ENTROPY || loss == SIGMOID_CROSS_ENTROPY;
     const NAME(range) range = NAME(range_of)(clips ? parameter : 0);
     int64_t hits = 0;
+    if (cols <= LANES)
+        return NAME(narrow_terms)(loss, parameter, d, base, &t, parameters, weight,
+                                  (REAL)(target->scale / (double)cols), binary, threshold, range,
+                                  row_loss, rows, cols);
     for (ptrdiff_t r = 0; r < rows; r++) {
         vec sum = {0};
         ivec wrong = {0};
@@ -298,21 +473,10 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
                 const ptrdiff_t at = panel * stride + r * NR + c;
                 const ivec valid = first_lanes(width - c);
                 const vec o = LOAD(base + at), given = NAME(given_at)(&t, r, panel, c);
-                const vec t_ = given * t.keep + t.add;
                 const vec p = parameters ? LOAD(parameters + panel * NR + c) : splat((REAL)parameter);
-                (void)p;
-                vec value = {0}, gradient = {0};
-                switch (loss) {
-#define LOSS_ROW(code, value_, gradient_)                                                         \
-    case code: {                                                                                  \
-        const vec t = t_;                                                                         \
-        value = value_;                                                                           \
-        if (d)                                                                                    \
-            gradient = gradient_;                                                                 \
-        break;                                                                                    \
-    }
-                    TERM_LOSSES(LOSS_ROW)
-                }
+                vec gradient = {0};
+                const vec value = NAME(term)(loss, parameter, p, range, o, given * t.keep + t.add,
+                                             d ? &gradient : NULL, cols);
                 sum += (vec)(valid & (ivec)value);
                 wrong |= valid & ((ivec)(o >= threshold) ^ (ivec)(given >= (REAL)0.5));
                 if (d)

@@ -14,9 +14,9 @@
 
 #include "activation.h"
 
-#include "loss.h"
-
 #include "memory.h"
+
+#include "loss.h"
 
 #include "optimizer.h"
 
