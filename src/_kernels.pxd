@@ -60,6 +60,8 @@ cdef extern from "kernels.h" nogil:
         void (*weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
                                 ptrdiff_t n_in, ptrdiff_t cols) noexcept nogil
         void (*bias_gradient)(void *g, const void *d, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
+        void (*add_up)(void *sum, const void *terms, ptrdiff_t stride, int count, ptrdiff_t rows,
+                       ptrdiff_t cols) noexcept nogil
         void (*activate)(int activation, double parameter, void *z, void *slope, ptrdiff_t stride,
                          ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         void (*activate_backward)(int activation, double parameter, void *d, const void *h,

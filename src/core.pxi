@@ -539,6 +539,7 @@ cdef class Core:
         cdef _Workspace m
         cdef size_t panel
         cdef int i, inputs = threads if takes_units(net, threads) else 1
+        cdef int parts = parts_of(net, rows) if goes_apart(net, TRAIN, rows) else 0
         if net.n_transposed and net.transposed == NULL:
             net.transposed = <char *>self.memory.take(net.n_transposed, K.itemsize)
             refresh_transposed(net)
@@ -546,7 +547,7 @@ cdef class Core:
             net.grads = <char *>self.memory.take(net.n_params, K.itemsize)
         s.threads = threads
         if (self.workspace is not None and s.capacity >= rows and s.scratches >= threads
-                and s.n_inputs >= inputs and (s.dense_panels != NULL or not dense)):
+                and s.n_inputs >= inputs and s.parts >= parts and (s.dense_panels != NULL or not dense)):
             return 0
         m = _Workspace()
         s.capacity = 0
@@ -570,14 +571,37 @@ cdef class Core:
                                             K.itemsize)
         s.batch_labels = <int32_t *>m.take(rows, sizeof(int32_t))
         s.batch_weight = <char *>m.take(rows, K.itemsize)
-        s.row_loss = <double *>m.take(rows, sizeof(double))
-        s.block_value = <double *>m.take(net.n_blocks, sizeof(double))
-        s.block_penalty = <double *>m.take(net.n_blocks, sizeof(double))
+        s.row_loss = <double *>m.take(2 * rows, sizeof(double))
+        s.thread_hits = <int64_t *>m.take(2 * threads, sizeof(int64_t))
+        s.block_value = <double *>m.take(threads * net.n_blocks, sizeof(double))
+        s.block_penalty = <double *>m.take(threads * net.n_blocks, sizeof(double))
+        s.barrier = <fastnn_barrier *>m.take(1, sizeof(fastnn_barrier))
+        s.parts = parts
+        if parts:
+            self._take_replicas(m, threads)
         s.scratch = <char *>m.take(threads * (K.nr + 1) * K.nr, K.itemsize)
         s.net = net
         s.capacity = rows
         s.scratches = threads
         self.workspace = m
+        return 0
+
+    cdef int _take_replicas(self, _Workspace m, int threads) except -1:
+        """What a small network needs to be trained apart."""
+        cdef Steps *s = &self.steps
+        cdef Network *net = &self.net
+        cdef Network *replica
+        cdef int itemsize = net.K.itemsize, thread, i
+        s.part_grads = <char *>m.take(2 * s.parts * net.n_params, itemsize)
+        s.views = <Steps *>m.take(threads, sizeof(Steps))
+        s.replicas = <Network *>m.take(threads, sizeof(Network))
+        for thread in range(1, threads):
+            replica = &s.replicas[thread]
+            replica.params = <char *>m.take(net.n_params, itemsize)
+            replica.transposed = <char *>m.take(net.n_transposed, itemsize)
+            replica.grads = <char *>m.take(net.n_params, itemsize)
+            for i in range(3):
+                replica.state[i] = <char *>m.take(net.n_params, itemsize)
         return 0
 
     cdef int _set_data(self, _Data data) except -1:
@@ -589,6 +613,10 @@ cdef class Core:
         s.weight = <const char *>data.weight.data
         s.n = data.rows
         return 0
+
+    cdef int _training_team(self, double flop, double flop_of_call, ptrdiff_t rows):
+        cdef int team = _team(flop, flop_of_call, _threads())
+        return min(team, parts_of(&self.net, rows)) if goes_apart(&self.net, TRAIN, rows) else team
 
     cdef int _run_one(self, double flop) except -1:
         cdef Steps *s = &self.steps
@@ -634,7 +662,7 @@ cdef class Core:
         cdef ptrdiff_t n = rows.size() if rows.data else data.rows
         cdef ptrdiff_t steps = (n + batch_size - 1) // batch_size, done = 0
         cdef double flop = 3 * self.net.flop * min(batch_size, n)
-        cdef int team = _team(flop, flop * steps, _threads())
+        cdef int team = self._training_team(flop, flop * steps, min(batch_size, n))
         cdef bint careful = is_long(flop, min(batch_size, n))
         cdef Run run
         cdef _Buffer momentums

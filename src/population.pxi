@@ -238,9 +238,10 @@ cdef class Member:
 
         core._set_optimizer(optimizer)
         s.later = s.by_units = False
+        s.apart = goes_apart(net, s.mode, min(batch_size, c.n))
         s.watch.careful = False  # signals are looked at between the steps
         s.watch.stop = 0
-        core._need_workspace(batch_size, 1, s.mode, data.dense() != NULL)
+        core._need_workspace(min(batch_size, c.n), 1, s.mode, data.dense() != NULL)
         core._set_data(data)
         s.n = c.n
         s.batch = batch_size

@@ -11,11 +11,24 @@
 # weights and the packed inputs stay in its own cache: where processors share none, taking back what
 # another has read costs more than the arithmetic.
 #
-# Every sum runs over the batch within one block, so no result depends on the number of threads.
+# A small network is trained apart: in the phase of the rows each thread also makes what its parts of
+# the batch add to the gradients, which is less to hand over than activations and weights; afterwards
+# each adds the parts up and updates weights of its own, all of them.
+#
+# Every sum runs over the batch, or a part of it, within one block, and what the parts are follows from
+# the batch alone, so no result depends on the number of threads.
 
 # From about so many weights on, sharing them out saves more than one more barrier takes.
 cdef enum:
     SIZE_OF_LARGE_LAYER = 4096
+
+# Up to so many weights, and so many for each row of the batch, a network is small; its batches are
+# cut into up to so many parts.
+cdef enum:
+    SIZE_OF_SMALL_NETWORK = 16384
+    WEIGHTS_FOR_A_ROW = 100
+    MOST_PARTS = 4
+cdef double FLOP_OF_PART = 700e3
 
 
 cdef enum Mode:
@@ -72,14 +85,20 @@ cdef struct Steps:
     char *dense_panels
     int32_t *batch_labels
     char *batch_weight
-    double *row_loss
+    double *row_loss       # of even and odd batches, since one thread may be a step ahead
     double *block_value    # of each block: penalty, or sum of squares
     double *block_penalty
     char *scratch          # a block of gradients for each of so many threads:
     int scratches
-    int64_t thread_hits[MAX_THREADS]
+    int64_t *thread_hits   # as row_loss, of even and odd batches
     double began, ended    # by the clock: after the first step, and after the last
-    fastnn_barrier barrier
+    fastnn_barrier *barrier
+    # of a small network
+    bint apart             # whether it is trained apart
+    int parts              # room for what so many add to the gradients,
+    char *part_grads       # of even and odd batches
+    Steps *views           # this, as each thread sees it: with
+    Network *replicas      # weights and optimizer states of its own, but for the first
 
 
 cdef ptrdiff_t without_collisions(const Network *net, ptrdiff_t rows) noexcept nogil:
@@ -171,6 +190,8 @@ cdef struct Part:
 
 cdef Part part_of(const Steps *s, int thread, int team) noexcept nogil:
     cdef const Network *net = s.net
+    if s.apart:
+        thread, team = 0, 1
     cdef double cost = net.first_cost if s.by_units else net.cost, rest = net.cost - cost
     cdef Part part
     part.first = block_at(net, cost * thread / team)
@@ -184,6 +205,37 @@ cdef inline bint takes_units(const Network *net, int threads) noexcept nogil:
     """Whether the first layer is worth a phase of its own."""
     return (1 < threads <= net.layers.out_panels
             and net.layers.n_in * net.layers.n_out >= SIZE_OF_LARGE_LAYER)
+
+
+cdef inline bint is_small(const Network *net, ptrdiff_t rows) noexcept nogil:
+    return net.flop <= 2.0 * min(SIZE_OF_SMALL_NETWORK, WEIGHTS_FOR_A_ROW * rows)
+
+
+cdef int parts_of(const Network *net, ptrdiff_t rows) noexcept nogil:
+    """Into how many a batch is cut, of a network that is trained apart."""
+    cdef double flop = 3 * net.flop * rows
+    cdef int parts = 1
+    while is_small(net, rows) and parts < MOST_PARTS and flop >= 2 * parts * FLOP_OF_PART:
+        parts *= 2
+    return parts
+
+
+cdef bint goes_apart(const Network *net, Mode mode, ptrdiff_t rows) noexcept nogil:
+    """Whether steps of `rows` rows are taken apart; long ones look at signals, for all together."""
+    return ((mode == TRAIN or mode == TRAIN_CLIPPED) and is_small(net, rows)
+            and not is_long(3 * net.flop * rows, rows))
+
+
+cdef inline char *part_gradients(const Steps *s, const Batch *b, int part) noexcept nogil:
+    return at(s.net, s.part_grads, ((b.index & 1) * s.parts + part) * s.net.n_params)
+
+
+cdef inline double *row_losses(const Steps *s, const Batch *b) noexcept nogil:
+    return s.row_loss + (b.index & 1) * s.capacity
+
+
+cdef inline int64_t *hits_of(const Steps *s, const Batch *b) noexcept nogil:
+    return s.thread_hits + (b.index & 1) * s.scratches
 
 
 cdef inline char *input_of(const Steps *s, int layer, int thread) noexcept nogil:
@@ -275,7 +327,7 @@ cdef int64_t loss_of_rows(const Steps *s, const Batch *b, ptrdiff_t first, ptrdi
         for r in range(first, first + rows):
             memcpy(s.batch_weight + r * K.itemsize, s.weight + row_number(b, r) * K.itemsize,
                    K.itemsize)
-    return K.loss(net.loss, net.loss_parameter, d, x, stride, &target, s.row_loss + first, rows,
+    return K.loss(net.loss, net.loss_parameter, d, x, stride, &target, row_losses(s, b) + first, rows,
                   n_out)
 
 
@@ -331,17 +383,47 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
     return hits
 
 
+cdef void gradient_of_rows(const Steps *s, const Block *k, int thread, ptrdiff_t first,
+                           ptrdiff_t rows, char *g, char *bias_g) noexcept nogil:
+    """What rows [first, first + rows) of the batch add to the gradient of a block."""
+    cdef const kernels *K = s.net.K
+    cdef int i = <int>(k.layer - s.net.layers)
+    cdef ptrdiff_t row = K.nr * K.itemsize
+    cdef char *d = s.d[i] + (k.j * s.capacity + first) * row
+    K.weight_gradient(g, input_of(s, i, thread) + (k.p * s.capacity + first) * row, d, rows, k.rows,
+                      k.cols)
+    if k.p == 0 and k.layer.use_bias:
+        K.bias_gradient(bias_g, d, rows, k.cols)
+
+
+cdef inline bint adds_parts(const Steps *s, const Batch *b, int team) noexcept nogil:
+    return s.apart and (team > 1 or parts_of(s.net, b.rows) > 1)
+
+
 cdef void rows_phase(Steps *s, const Batch *b, int thread, int team) noexcept nogil:
-    cdef ptrdiff_t first = b.rows * thread // team, last = b.rows * (thread + 1) // team
-    cdef ptrdiff_t rows = block_rows(s.net), blocks = (last - first + rows - 1) // rows, take
-    s.thread_hits[thread] = 0
-    while blocks > 0 and not fastnn_told(&s.watch.stop):
-        take = (last - first + blocks - 1) // blocks
-        s.thread_hits[thread] += rows_there_and_back(s, b, first, take)
-        first += take
-        blocks -= 1
-        if thread == 0:
-            look(&s.watch, STOP_IN_ROWS)
+    cdef const Network *net = s.net
+    cdef int parts = parts_of(net, b.rows) if s.apart else team, part
+    cdef ptrdiff_t first, last, rows, blocks, i
+    cdef int64_t hits = 0
+    for part in range(parts * thread // team, parts * (thread + 1) // team):
+        first = b.rows * part // parts
+        last = b.rows * (part + 1) // parts
+        rows = block_rows(net)
+        blocks = (last - first + rows - 1) // rows
+        while blocks > 0 and not fastnn_told(&s.watch.stop):
+            rows = (last - first + blocks - 1) // blocks
+            hits += rows_there_and_back(s, b, first, rows)
+            first += rows
+            blocks -= 1
+            if thread == 0:
+                look(&s.watch, STOP_IN_ROWS)
+        if adds_parts(s, b, team):
+            first = b.rows * part // parts
+            for i in range(net.n_blocks):
+                gradient_of_rows(s, &net.blocks[i], thread, first, last - first,
+                                 at(net, part_gradients(s, b, part), net.blocks[i].weight),
+                                 at(net, part_gradients(s, b, part), net.blocks[i].bias))
+    hits_of(s, b)[thread] = hits
 
 
 cdef inline void update_part(const Network *net, const optimizer_step *step, double l1, double l2,
@@ -383,16 +465,24 @@ cdef inline bint updates_at_once(const Steps *s) noexcept nogil:
     return s.mode == TRAIN and not s.later
 
 
-cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, int thread,
+cdef void add_parts(const Steps *s, const Batch *b, const Block *k, char *g,
+                    char *bias_g) noexcept nogil:
+    """The gradient of a block, from what the parts of the batch add to it."""
+    cdef const Network *net = s.net
+    cdef const kernels *K = net.K
+    cdef char *parts = part_gradients(s, b, 0)
+    cdef int count = parts_of(net, b.rows)
+    K.add_up(g, at(net, parts, k.weight), net.n_params, count, k.rows, k.cols)
+    if k.p == 0 and k.layer.use_bias:
+        K.add_up(bias_g, at(net, parts, k.bias), net.n_params, count, 1, k.cols)
+
+
+cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, int thread, int team,
                          ptrdiff_t number) noexcept nogil:
     cdef Network *net = s.net
     cdef const kernels *K = net.K
     cdef const Block *k = &net.blocks[number]
     cdef const Layer *layer = k.layer
-    cdef int i = <int>(layer - net.layers)
-    cdef ptrdiff_t panel = s.capacity * K.nr * K.itemsize
-    cdef char *x = input_of(s, i, thread) + k.p * panel
-    cdef char *d = s.d[i] + k.j * panel
     cdef double l1 = layer.l1 * b.penalty_scale, l2 = layer.l2 * b.penalty_scale
     cdef char *g
     cdef char *bias_g
@@ -400,13 +490,15 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
     if updates_at_once(s):
         g = s.scratch + thread * (K.nr + 1) * K.nr * K.itemsize
         bias_g = g + K.nr * K.nr * K.itemsize
-        prefetch_part(net, step, k)
+        if not s.apart:
+            prefetch_part(net, step, k)
     else:
         g = at(net, net.grads, k.weight)
         bias_g = at(net, net.grads, k.bias)
-    K.weight_gradient(g, x, d, b.rows, k.rows, k.cols)
-    if k.p == 0 and layer.use_bias:
-        K.bias_gradient(bias_g, d, b.rows, k.cols)
+    if adds_parts(s, b, team):
+        add_parts(s, b, k, g, bias_g)
+    else:
+        gradient_of_rows(s, k, thread, 0, b.rows, g, bias_g)
     if net.penalized:
         s.block_penalty[number] = K.penalty(
             l1, l2, NULL if s.mode == TRAIN and not clip else g, at(net, net.params, k.weight),
@@ -442,7 +534,7 @@ cdef void blocks_phase(Steps *s, const Batch *b, const optimizer_step *step, int
             update_block(net, step, k, at(net, net.grads, k.weight), at(net, net.grads, k.bias),
                          k.layer.l1 * penalty_scale, k.layer.l2 * penalty_scale)
         else:
-            gradient_block(s, b, step, thread, number)
+            gradient_block(s, b, step, thread, team, number)
             if s.by_units:
                 prefetch_rows(s, b.index + 1, 0, 1, i, count)
             else:
@@ -542,9 +634,9 @@ cdef void finish_loss(Steps *s, const Batch *b, int team) noexcept nogil:
     cdef ptrdiff_t r
     cdef int t
     for r in range(b.rows):
-        total += s.row_loss[r] * weight_of(s, row_number(b, r))
+        total += row_losses(s, b)[r] * weight_of(s, row_number(b, r))
     for t in range(team):
-        hits += s.thread_hits[t]
+        hits += hits_of(s, b)[t]
     s.losses[b.index] = total * b.scale * s.net.loss_scale
     s.hits[b.index] = hits
 
@@ -553,6 +645,16 @@ cdef void add_penalty(Steps *s, const Batch *b) noexcept nogil:
     cdef ptrdiff_t k
     for k in range(s.net.n_blocks):
         s.losses[b.index] += s.block_penalty[k]
+
+
+cdef inline void wait(const Steps *s, int thread, int team) noexcept nogil:
+    if team > 1:
+        fastnn_wait(s.barrier, thread, team)
+
+
+cdef inline void wait_for_weights(const Steps *s, int thread, int team) noexcept nogil:
+    if not s.apart:
+        wait(s, thread, team)
 
 
 cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
@@ -566,21 +668,20 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
         b = the_batch(s, i)
         if s.by_units:
             units_phase(s, &b, thread, team)
-            if team > 1:
-                fastnn_wait(&s.barrier, thread, team)
+            wait(s, thread, team)
         rows_phase(s, &b, thread, team)
         if s.mode == OUTPUTS:
             continue
         step = the_step(s, i)
-        if team > 1:
-            fastnn_wait(&s.barrier, thread, team)
+        if s.apart and thread > 0:
+            step.share = 0  # the average is the first thread's
+        wait(s, thread, team)
         if fastnn_told(&s.watch.stop) == STOP_IN_ROWS:
             return
         if thread == 0:
             finish_loss(s, &b, team)
         blocks_phase(s, &b, &step, thread, team, False)
-        if team > 1:
-            fastnn_wait(&s.barrier, thread, team)
+        wait_for_weights(s, thread, team)
         if fastnn_told(&s.watch.stop):
             return
         if thread == 0 and s.net.penalized:
@@ -593,33 +694,71 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
             step.grad_scale = min(1.0, s.clip_norm / (norm + 1e-6))
         if s.mode == TRAIN_CLIPPED or (s.mode == TRAIN and s.later):
             blocks_phase(s, &b, &step, thread, team, True)
-            if team > 1:
-                fastnn_wait(&s.barrier, thread, team)
+            wait_for_weights(s, thread, team)
         if s.net.bounded and s.mode != GRADIENTS:
-            bound_phase(s.net, &step, thread, team)
-            if team > 1:
-                fastnn_wait(&s.barrier, thread, team)
+            if s.apart:
+                bound_phase(s.net, &step, 0, 1)
+            else:
+                bound_phase(s.net, &step, thread, team)
+            wait_for_weights(s, thread, team)
         if thread == 0 and i == first:
             s.began = fastnn_seconds()
     if thread == 0:
         s.ended = fastnn_seconds()
 
 
+cdef void begin_replica(const Steps *s, Network *replica) noexcept nogil:
+    """Weights and states of its own for one more thread."""
+    cdef const Network *net = s.net
+    cdef size_t size = net.n_params * net.K.itemsize
+    cdef int i
+    memcpy(replica.params, net.params, size)
+    memcpy(replica.transposed, net.transposed, net.n_transposed * net.K.itemsize)
+    for i in range(s.optimizer.slots):
+        memcpy(replica.state[i], net.state[i], size)
+
+
 cdef void take_steps_in_team(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
                              int team) noexcept nogil:
-    cdef uint64_t mode = fastnn_join(&s.barrier, thread, team)
+    cdef uint64_t mode = fastnn_join(s.barrier, thread, team)
+    if s.apart and thread > 0:
+        begin_replica(s, &s.replicas[thread])
+        s = &s.views[thread]
     take_steps(s, first, last, thread, team)
     fastnn_set_float_mode(mode)
+
+
+cdef void list_views(Steps *s) noexcept nogil:
+    """`s` as each thread but the first is to see it."""
+    cdef Network *replica
+    cdef Network own
+    cdef int thread, i
+    for thread in range(1, s.threads):
+        replica = &s.replicas[thread]
+        own = replica[0]
+        replica[0] = s.net[0]
+        replica.params = own.params
+        replica.transposed = own.transposed
+        replica.grads = own.grads
+        for i in range(3):
+            replica.state[i] = own.state[i]
+        s.views[thread] = s[0]
+        s.views[thread].net = replica
+        s.views[thread].block_value += thread * s.net.n_blocks
+        s.views[thread].block_penalty += thread * s.net.n_blocks
 
 
 cdef void run_steps(Steps *s, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
     if s.threads > 1:
         s.threads = fastnn_possible_team(s.threads)
-    s.by_units = (s.mode != OUTPUTS and takes_units(s.net, s.threads)
+    s.apart = goes_apart(s.net, s.mode, min(s.batch, s.n))
+    s.by_units = (s.mode != OUTPUTS and not s.apart and takes_units(s.net, s.threads)
                   and s.threads <= s.n_inputs)  # it was sized for the threads that were asked for
     if s.threads == 1:
         take_steps(s, first, last, 0, 1)
     else:
-        fastnn_call_team(&s.barrier)
+        if s.apart:
+            list_views(s)
+        fastnn_call_team(s.barrier)
         with parallel(num_threads=s.threads):
             take_steps_in_team(s, first, last, threadid(), fastnn_team_size())

@@ -221,6 +221,73 @@ def test_a_large_first_layer_with_any_number_of_threads(layers, dtype, assert_sa
     assert_same_with_threads(weights_and_gradients, 2, 3, 5)
 
 
+# So many rows that threads make the gradients of parts of each batch.
+SMALL = {
+    "narrow": [12, Dense(100, "tanh", l2=1e-3), 2],
+    "deep": [20, GaussianNoise(0.1), Dense(64, "gelu"), Dropout(0.2), Dense(40, "relu"), 17],
+    "bounded": [33, Dense(64, "tanh", max_norm=0.8), Dense(3)],
+}
+
+
+@pytest.mark.parametrize("layers", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize("clip_norm", [None, 0.02])
+def test_a_small_network_with_any_number_of_threads(
+    layers, clip_norm, dtype, assert_same_with_threads
+):
+    def results():
+        optimizer = Adam(0.01, clip_norm=clip_norm, clip_value=0.05)
+        net = Network(layers, optimizer=optimizer, dtype=dtype, averaging=fastnn.EMA(0.9), seed=0)
+        X, y = problem(net, 1000)
+        weight = np.linspace(0, 1, len(X))
+        history = net.fit(X, y, epochs=4, batch_size=300, sample_weight=weight)
+        net.fit(X, y, epochs=2, batch_size=100)  # so few rows that there are no parts
+        return net.weights, net.averaged().weights, net._backend.state(), history["loss"]
+
+    assert_same_with_threads(results, 2, 3, 5)
+
+
+@pytest.mark.parametrize("layers", SMALL.values(), ids=SMALL)
+@pytest.mark.parametrize("clip_norm", [None, 0.02])
+def test_a_small_network_in_parts(layers, clip_norm, dtype):
+    nets = pair(layers, optimizer=fastnn.SGD(0.05, momentum=0.9, clip_norm=clip_norm), dtype=dtype)
+    X, y = problem(nets[0], 900)
+    for net in nets:
+        net.fit(X, y, epochs=3, batch_size=400)
+    assert_close(*nets, 9)
+
+
+def test_a_small_network_by_single_steps():
+    fitted, stepped = (Network(SMALL["narrow"], optimizer=Adam(0.01), seed=0) for _ in range(2))
+    X, y = problem(fitted, 1000)
+    fitted.fit(X, y, epochs=1, batch_size=300, shuffle=False)
+    for first in range(0, len(X), 300):
+        stepped.train_step(X[first : first + 300], y[first : first + 300])
+    np.testing.assert_equal(fitted.weights, stepped.weights)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy", "binary_cross_entropy"])
+@pytest.mark.parametrize("units", [1, 2, 3, 7, 8, 9, 15, 16, 17])
+def test_rows_and_outputs_about_a_vector(loss, units, dtype):
+    """A loss takes as many rows at a time as a vector has lanes, if there are no more outputs."""
+    last = {"mse": "identity", "cross_entropy": "softmax", "binary_cross_entropy": "sigmoid"}[loss]
+    nets = pair([5, Dense(units, last)], loss=loss, dtype=dtype)
+    for rows in (1, 2, 7, 8, 9, 15, 16, 17, 33):
+        X, y = problem(nets[0], rows)
+        if loss == "cross_entropy":
+            y = y.argmax(axis=1)
+        elif loss == "binary_cross_entropy":
+            y = y.round()
+        weight = np.linspace(0.5, 1, rows)
+        (value, gradients), (expected, theirs) = (net.gradients(X, y, weight) for net in nets)
+        tolerance = 50 * float(np.finfo(dtype).eps)
+        assert value == pytest.approx(expected, rel=tolerance, abs=tolerance)
+        for mine, its in zip(gradients, theirs, strict=True):
+            for array, other in zip(mine, its, strict=True):
+                np.testing.assert_allclose(array, other, rtol=tolerance, atol=4 * tolerance)
+        mine, its = (net.evaluate(X, y) for net in nets)
+        assert mine.get("accuracy") == its.get("accuracy")
+
+
 @pytest.mark.parametrize("clip_norm", [None, 0.5])
 def test_max_norm(clip_norm, dtype):
     layers = [9, Dense(70, "tanh", max_norm=0.8), Dense(33, "tanh"), Dense(6, max_norm=0.25)]

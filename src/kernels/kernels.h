@@ -95,6 +95,9 @@ typedef struct {
     void (*weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
                             ptrdiff_t n_in, ptrdiff_t cols);
     void (*bias_gradient)(void *g, const void *d, ptrdiff_t rows, ptrdiff_t cols);
+    /* A panel that is the sum of `count` panels, each `stride` after the other, in this order. */
+    void (*add_up)(void *sum, const void *terms, ptrdiff_t stride, int count, ptrdiff_t rows,
+                   ptrdiff_t cols);
 
     /* In place over panels of `cols` columns; `slope`, if given, gets the derivative. */
     void (*activate)(int activation, double parameter, void *z, void *slope, ptrdiff_t stride,

@@ -157,6 +157,19 @@ static int NAME(all_finite)(const void *x_, ptrdiff_t n)
     return sum == 0;
 }
 
+static void NAME(add_up)(void *sum_, const void *terms_, ptrdiff_t stride, int count, ptrdiff_t rows,
+                         ptrdiff_t cols)
+{
+    REAL *sum = sum_;
+    const REAL *terms = terms_;
+    VECTORS (rows, cols, at) {
+        vec total = LOAD(terms + at);
+        for (int i = 1; i < count; i++)
+            total += LOAD(terms + i * stride + at);
+        STORE(sum + at, total);
+    }
+}
+
 /* Asks for a row of a row-major matrix, to be read once. */
 static void NAME(prefetch_row)(const void *row, ptrdiff_t cols)
 {

@@ -31,6 +31,7 @@ static const kernels NAME(table) = {
     .dense = NAME(dense),
     .weight_gradient = NAME(weight_gradient),
     .bias_gradient = NAME(bias_gradient),
+    .add_up = NAME(add_up),
     .activate = NAME(activate),
     .activate_backward = NAME(activate_backward),
     .dropout = NAME(dropout),
