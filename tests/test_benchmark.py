@@ -464,7 +464,7 @@ class TestCommandLine:
         assert "of the same processor" in capsys.readouterr().err
 
     def test_needs_the_core(self, monkeypatch, capsys):
-        monkeypatch.setattr(_config, "_why_no_core", "it was not built")
+        monkeypatch.setattr(_config, "why_missing", "it was not built")
         with pytest.raises(SystemExit):
             main(["bench"])
         assert "core is missing: it was not built" in capsys.readouterr().err
