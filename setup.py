@@ -201,8 +201,10 @@ class BuildNative(build_ext):
         if os.environ.get("FASTNN_NO_OPENMP", "0") not in {"", "0"}:
             self.warn("FASTNN_NO_OPENMP is set: fastnn will use one thread")
             return [], []
+        # distutils gives the user's flags to what links extensions, not to what links programs.
+        user = shlex.split(os.environ.get("LDFLAGS", ""))
         for compiling, linking in OPENMP[family]:
-            if self.accepts(OPENMP_PROBE, compiling, linking):
+            if self.accepts(OPENMP_PROBE, compiling, [*linking, *user]):
                 return compiling, linking
         self.warn(
             "the C compiler has no OpenMP: fastnn will use one thread. GCC comes with it; clang "

@@ -38,9 +38,11 @@ class Compiler:
 
     compiler_so = ("cc",)
 
-    def __init__(self, kind="unix", refuses=(), cannot_link=(), header="immintrin.h"):
-        self.compiler_type, self.refuses, self.cannot_link = kind, set(refuses), set(cannot_link)
-        self.header = header
+    def __init__(
+        self, kind="unix", refuses=(), cannot_link=(), links_with=(), header="immintrin.h"
+    ):
+        self.compiler_type, self.refuses, self.header = kind, set(refuses), header
+        self.cannot_link, self.links_with = set(cannot_link), set(links_with)
         self.cc = "cl.exe"
         self.compile_options = ["/nologo", "/O2", "/GL"]
         self.commands: dict[str, list[str]] = {}
@@ -62,7 +64,7 @@ class Compiler:
         return [str(Path(output_dir, Path(source).stem + ".o")) for source in sources]
 
     def link_executable(self, objects, name, folder, extra_postargs=()):
-        if self.cannot_link & set(extra_postargs):
+        if self.cannot_link & set(extra_postargs) or not self.links_with <= set(extra_postargs):
             raise LinkError("no such library")
 
 
@@ -103,6 +105,13 @@ class TestFlags:
         assert made.flags[: len(setup.OPTIMISATION["unix"])] == setup.OPTIMISATION["unix"]
         assert {"-fopenmp", "-DFASTNN_HAVE_AVX512=1"} <= set(made.flags)
         assert (made.link, made.libraries, made.warnings) == (["-fopenmp"], ["m"], [])
+
+    def test_openmp_is_linked_with_the_users_flags(self, setup, monkeypatch, tmp_path):
+        """As a sanitizer, or a libomp that lies elsewhere, needs it."""
+        monkeypatch.setenv("LDFLAGS", "-fsanitize=address -L/opt/libomp")
+        compiler = Compiler(links_with=["-fsanitize=address", "-L/opt/libomp"])
+        made = built(setup, compiler, monkeypatch, tmp_path)
+        assert (made.link, made.warnings) == (["-fopenmp"], [])
 
     def test_names_no_processor(self, setup, monkeypatch, tmp_path):
         made = built(setup, Compiler(), monkeypatch, tmp_path)

@@ -247,8 +247,8 @@ def test_what_a_backend_can_take_is_not_copied(dtype):
         {"a": [1, 2]},
         None,
         "text",
-        object(),
-        iter([1, 2]),
+        pytest.param(object(), id="object"),
+        pytest.param(iter([1, 2]), id="iterator"),
     ],
     ids=repr,
 )

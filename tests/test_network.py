@@ -487,7 +487,11 @@ def squares(y, out):
 LOSSES_OF_NUMBERS = [*(n for n, row in LOSSES.items() if row.kind == "regression"), squares]
 
 
-@pytest.mark.parametrize("loss", [*LOSSES_OF_NUMBERS, Quantile([0.2, 0.5, 0.9])], ids=str)
+@pytest.mark.parametrize(
+    "loss",
+    [*LOSSES_OF_NUMBERS, Quantile([0.2, 0.5, 0.9])],
+    ids=lambda loss: getattr(loss, "__name__", str(loss)),
+)
 def test_class_weight_of_numbers(loss, backend):
     """Any loss has them, where the targets are whole numbers or one-hot."""
     outputs = 9 if isinstance(loss, Quantile) else 3
