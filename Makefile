@@ -2,7 +2,7 @@
 #   make demo    train on handwritten digits, and compare
 #   make test    run all tests
 #   make reliability  what takes minutes of the tests that try to break it
-#   make sanitize     some tests under AddressSanitizer, ThreadSanitizer and valgrind (GCC)
+#   make sanitize     all tests under AddressSanitizer, some under ThreadSanitizer, a program under valgrind (GCC)
 #   make bench   time fastnn beside other libraries
 #   make lint    style, types, layers, and what GitHub is told
 #   make wheel   sdist, and from it a wheel for PYTHON (or several), into dist/; on Linux
@@ -29,9 +29,7 @@ reliability: $(VENV)/.fastnn
 
 SANITIZE = PYTHON=$(abspath $(BIN))/python tests/sanitizers/run.sh
 sanitize: $(VENV)/.fastnn
-	$(SANITIZE) address tests/test_native_training.py tests/test_fit.py tests/test_network.py \
-	  tests/reliability/test_threads.py tests/reliability/test_numbers.py \
-	  -k "not room and not interruption" $(ARGS)
+	$(SANITIZE) address --numprocesses 2 $(ARGS)
 	$(SANITIZE) thread tests/reliability/test_threads.py -k "sixteen or used_by_all or changed" $(ARGS)
 	$(SANITIZE) memory
 

@@ -109,6 +109,8 @@ cdef extern from "runtime.h" nogil:
     void fastnn_tell(int *place, int value)
     int fastnn_told(const int *place)
     void fastnn_add(int *place, int value)
+    void fastnn_tell_steps(int64_t *place, int64_t value)
+    int64_t fastnn_told_steps(const int64_t *place)
     int fastnn_forked
     void fastnn_watch_forks()
     bint fastnn_must_be_serial()

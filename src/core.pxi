@@ -125,7 +125,7 @@ cdef class Core:
     cdef int slots
     cdef char *buffers           # of predict, when no other call has them
     cdef ptrdiff_t buffers_size
-    cdef readonly int64_t step   # steps taken
+    cdef int64_t steps_taken     # which any thread may ask for, also in a training
 
     def __cinit__(self, layers, int loss, bint on_logits, loss_parameter, smoothing, int itemsize,
                   seed, isa=None, double loss_scale=1, double gradient_scale=1, bint mean_penalty=False):
@@ -318,6 +318,11 @@ cdef class Core:
         finally:
             self._end_training()
 
+    @property
+    def step(self):
+        """How many steps were taken."""
+        return fastnn_told_steps(&self.steps_taken)
+
     def state(self):
         """The optimizer's state arrays in use, each like `weights`."""
         self._begin_predicting()
@@ -332,7 +337,7 @@ cdef class Core:
             self._need_slots(len(slots))
             for i in range(len(slots)):
                 self._write(self.net.state[i], slots[i])
-            self.step = step
+            fastnn_tell_steps(&self.steps_taken, step)
             if not slots:
                 for i in range(self.slots):
                     memset(self.net.state[i], 0, self.net.n_params * self.net.K.itemsize)
@@ -678,7 +683,7 @@ cdef class Core:
             s.order = <const int32_t *>rows.data
             s.n = n
             s.batch = batch_size
-            s.step = self.step
+            s.step = self.steps_taken
             s.rates = <const double *>rate.data
             s.shares = <const double *>share.data
             if share.data:
@@ -700,7 +705,7 @@ cdef class Core:
                 end_watch(&s.watch)
                 keep_pace(&self.pace, &run, s.ended - s.began)
                 done += run.steps
-                self.step = s.step + done
+                fastnn_tell_steps(&self.steps_taken, s.step + done)
                 PyErr_CheckSignals()
                 if tick is not None:
                     tick(done)

@@ -163,7 +163,7 @@ cdef void go_on(Course *c, char *buffers, double *row_loss, double until) noexce
             begin_epoch(c)
         last = min(c.batches, c.batch + c.at_once)
         take_steps(c.steps, c.batch, last, 0, 1)
-        c.step[0] += last - c.batch
+        fastnn_tell_steps(c.step, c.step[0] + last - c.batch)
         c.batch = last
         if last == c.batches:
             end_epoch(c)
@@ -222,7 +222,7 @@ cdef class Member:
         self.kept = [data, numbers, rate, share, generator]
         c.net = net
         c.steps = s
-        c.step = &core.step
+        c.step = &core.steps_taken
         c.rows = <const int32_t *>numbers.data
         c.n = numbers.size() if rows is not None else data.rows
         c.epochs = epochs

@@ -278,6 +278,15 @@ static inline void fastnn_add(int *place, int value)
     __atomic_add_fetch(place, value, __ATOMIC_RELAXED);
 }
 
+static inline void fastnn_tell_steps(int64_t *place, int64_t value)
+{
+    __atomic_store_n(place, value, __ATOMIC_RELAXED);
+}
+static inline int64_t fastnn_told_steps(const int64_t *place)
+{
+    return __atomic_load_n(place, __ATOMIC_RELAXED);
+}
+
 static inline int fastnn_openmp_version(void)
 {
 #ifdef _OPENMP

@@ -6,6 +6,7 @@ import importlib.util
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 
 import numpy as np
 import pytest
@@ -84,6 +85,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         checks = sum("test_estimator_checks" in nodeid for nodeid in theirs)
         ours = sum("test_all_of_them_are_here" in nodeid for nodeid in theirs)
         terminalreporter.write_line(
-            f"scikit-learn {sys.modules['sklearn'].__version__}: {len(theirs) - checks - ours} of"
+            f"scikit-learn {version('scikit-learn')}: {len(theirs) - checks - ours} of"
             f" its own tests and {checks} of its estimators' checks passed over fastnn's"
         )

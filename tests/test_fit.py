@@ -9,6 +9,7 @@ import re
 import signal
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -197,11 +198,16 @@ class Interrupted(Progress):
 
 
 class Signal(Callback):
-    """Ctrl-C from outside, a moment after the first epoch began."""
+    """Ctrl-C from outside, when the first epoch has had a moment of the processor's time."""
 
     def on_epoch_begin(self, net, epoch):
         if epoch == 0:
-            threading.Timer(0.1, signal.raise_signal, [signal.SIGINT]).start()
+            threading.Thread(target=self.interrupt, args=[time.process_time() + 0.1]).start()
+
+    def interrupt(self, when):
+        while time.process_time() < when:
+            time.sleep(0.01)
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.usefixtures("interruptible")
