@@ -30,7 +30,8 @@ reliability: $(VENV)/.fastnn
 SANITIZE = PYTHON=$(abspath $(BIN))/python tests/sanitizers/run.sh
 sanitize: $(VENV)/.fastnn
 	$(SANITIZE) address --numprocesses 2 $(ARGS)
-	$(SANITIZE) thread tests/reliability/test_threads.py -k "sixteen or used_by_all or changed" $(ARGS)
+	$(SANITIZE) thread tests/reliability/test_threads.py tests/test_population.py \
+	  -k "sixteen or used_by_all or changed or population" $(ARGS)
 	$(SANITIZE) memory
 
 bench: $(VENV)/.fastnn
