@@ -31,7 +31,8 @@ SANITIZE = PYTHON=$(abspath $(BIN))/python tests/sanitizers/run.sh
 sanitize: $(VENV)/.fastnn
 	$(SANITIZE) address --numprocesses 2 $(ARGS)
 	$(SANITIZE) thread tests/reliability/test_threads.py tests/test_population.py \
-	  -k "sixteen or used_by_all or changed or population" $(ARGS)
+	  tests/test_native_training.py \
+	  -k "sixteen or used_by_all or changed or population or number_of_threads" $(ARGS)
 	$(SANITIZE) memory
 
 bench: $(VENV)/.fastnn
