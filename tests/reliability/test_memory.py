@@ -37,7 +37,8 @@ def soaked(seconds):
 def test_soak():
     count, growth = soaked(12)
     assert count >= 50
-    assert growth < 1 << 20
+    # The allocator of a Python without a GIL keeps more at hand.
+    assert growth < (1 << 21 if "t" in sys.abiflags else 1 << 20)
 
 
 @pytest.mark.slow
