@@ -400,29 +400,43 @@ cdef inline bint adds_parts(const Steps *s, const Batch *b, int team) noexcept n
     return s.apart and (team > 1 or parts_of(s.net, b.rows) > 1)
 
 
-cdef void rows_phase(Steps *s, const Batch *b, int thread, int team) noexcept nogil:
+cdef void gradient_of_part(const Steps *s, const Batch *b, int part, int thread, ptrdiff_t first,
+                           ptrdiff_t rows) noexcept nogil:
+    """What a part of the batch adds to the gradients of all weights."""
     cdef const Network *net = s.net
-    cdef int parts = parts_of(net, b.rows) if s.apart else team, part
-    cdef ptrdiff_t first, last, rows, blocks, i
+    cdef char *sums = part_gradients(s, b, part)
+    cdef const Block *k
+    cdef ptrdiff_t i
+    for i in range(net.n_blocks):
+        k = &net.blocks[i]
+        gradient_of_rows(s, k, thread, first, rows, at(net, sums, k.weight), at(net, sums, k.bias))
+
+
+cdef int64_t rows_by_blocks(Steps *s, const Batch *b, int thread, ptrdiff_t first,
+                            ptrdiff_t last) noexcept nogil:
+    """Rows [first, last) of the batch, as many at a time as stay in the cache; returns hits."""
+    cdef ptrdiff_t rows = block_rows(s.net), blocks = (last - first + rows - 1) // rows
+    cdef int64_t hits = 0
+    while blocks > 0 and not fastnn_told(&s.watch.stop):
+        rows = (last - first + blocks - 1) // blocks
+        hits += rows_there_and_back(s, b, first, rows)
+        first += rows
+        blocks -= 1
+        if thread == 0:
+            look(&s.watch, STOP_IN_ROWS)
+    return hits
+
+
+cdef void rows_phase(Steps *s, const Batch *b, int thread, int team) noexcept nogil:
+    cdef int parts = parts_of(s.net, b.rows) if s.apart else team, part
+    cdef ptrdiff_t first, last
     cdef int64_t hits = 0
     for part in range(parts * thread // team, parts * (thread + 1) // team):
         first = b.rows * part // parts
         last = b.rows * (part + 1) // parts
-        rows = block_rows(net)
-        blocks = (last - first + rows - 1) // rows
-        while blocks > 0 and not fastnn_told(&s.watch.stop):
-            rows = (last - first + blocks - 1) // blocks
-            hits += rows_there_and_back(s, b, first, rows)
-            first += rows
-            blocks -= 1
-            if thread == 0:
-                look(&s.watch, STOP_IN_ROWS)
+        hits += rows_by_blocks(s, b, thread, first, last)
         if adds_parts(s, b, team):
-            first = b.rows * part // parts
-            for i in range(net.n_blocks):
-                gradient_of_rows(s, &net.blocks[i], thread, first, last - first,
-                                 at(net, part_gradients(s, b, part), net.blocks[i].weight),
-                                 at(net, part_gradients(s, b, part), net.blocks[i].bias))
+            gradient_of_part(s, b, part, thread, first, last - first)
     hits_of(s, b)[thread] = hits
 
 
