@@ -37,8 +37,8 @@ def soaked(seconds):
 def test_soak():
     count, growth = soaked(12)
     assert count >= 50
-    # The allocator of a Python without a GIL keeps more at hand.
-    assert growth < (1 << 21 if "t" in sys.abiflags else 1 << 20)
+    # The allocator of a Python without a GIL takes and gives back megabytes at a time.
+    assert growth < (1 << 22 if "t" in sys.abiflags else 1 << 20)
 
 
 @pytest.mark.slow
