@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import importlib
 import os
+from pathlib import Path
 
 # How often GNU's OpenMP, which reads it when the core brings it in, has a thread without work look
 # for some before it sleeps: 30 us instead of 8 ms, which it would burn after each call.
 _SPINS = {"GOMP_SPINCOUNT": "1000"}
-if os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
+# Wheels carry a libgomp of their own here. Of the system's, PyTorch for one becomes a user, too.
+own_openmp = (Path(__file__).parents[1] / "fastnn.libs").exists()
+if not own_openmp or os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}:
     _SPINS = {}
 
 why_missing: str | None = None
