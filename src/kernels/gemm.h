@@ -34,6 +34,17 @@ static const REAL NAME(zeros)[4 * NR] __attribute__((aligned(VECTOR_BYTES)));
         }                                           \
     }
 
+/* Lines are asked for ahead of a tile: W goes by once and comes from far, and A goes on in another
+ * panel, where the processor does not expect it.  NR steps of mr elements each ask for all that a tile
+ * reads of the next panel, or for every other line of it.  Only high tiles of long vectors do: others
+ * have no registers to spare, or no time to win. */
+#define LOOKS_AHEAD(mr) (VECTOR_BYTES >= 32 && (mr) > MR / 2)
+#define LINE (64 / (ptrdiff_t)sizeof(REAL))
+#define AHEAD (2048 / (ptrdiff_t)sizeof(REAL))
+#define PREFETCH(x, elements)                           \
+    for (ptrdiff_t c_ = 0; c_ < (elements); c_ += LINE) \
+        __builtin_prefetch((x) + c_, 0, 3);
+
 /* C (mr, nv vectors) = max(low, bias + A (mr, n) W (n, nv vectors)); A's panels a_stride apart. */
 INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, ptrdiff_t a_stride,
                            const REAL *w, const REAL *bias, REAL floor, ptrdiff_t n)
@@ -44,7 +55,12 @@ INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, p
     ROWS(START)
     for (; n > 0; n -= NR, a += a_stride) {
         const ptrdiff_t width = n < NR ? n : NR;
+        const REAL *next = n > NR ? a + a_stride : NULL;
         for (ptrdiff_t k = 0; k < width; k++, w += NR) {
+            if (LOOKS_AHEAD(mr) && next) {
+                PREFETCH(w + AHEAD, nv > 1 ? NR : LANES)
+                __builtin_prefetch(next + k * mr, 0, 3);
+            }
             const vec w0 = LOAD(w), w1 = nv > 1 ? LOAD(w + LANES) : w0;
             const hvec half0 = LOAD_HALF(w);
             (void)half0;
@@ -63,7 +79,11 @@ INLINE void NAME(column_tile)(const int mr, const int nv, REAL *c, const REAL *a
     const REAL *start = fresh ? NAME(zeros) : c;
     const ptrdiff_t step = fresh ? 0 : NR;
     ROWS(START)
-    for (ptrdiff_t k = 0; k < rows; k++, a += NR, d += NR) {
+    for (const REAL *end = d + rows * NR; d < end; a += NR, d += NR) {
+        if (LOOKS_AHEAD(mr) && end - d > AHEAD) {
+            PREFETCH(a + AHEAD, NR)
+            PREFETCH(d + AHEAD, nv > 1 ? NR : LANES)
+        }
         const vec w0 = LOAD(d), w1 = nv > 1 ? LOAD(d + LANES) : w0;
         const hvec half0 = LOAD_HALF(d);
         (void)half0;
@@ -217,8 +237,9 @@ static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t 
     }
 }
 
-/* Rows whose part of two panels stays in L1 while all tiles of a block go over it. */
-#define GRADIENT_ROWS (12288 / (NR * (ptrdiff_t)sizeof(REAL)))
+/* Rows whose part of two panels stays in the cache while all tiles of a block go over it: in L2, or,
+ * where vectors are too short for what L2 gives in that time, in L1. */
+#define GRADIENT_ROWS ((VECTOR_BYTES >= 64 ? 65536 : 12288) / (NR * (ptrdiff_t)sizeof(REAL)))
 
 static void NAME(weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
                                   ptrdiff_t n_in, ptrdiff_t cols)
