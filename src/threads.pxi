@@ -172,9 +172,12 @@ cdef void look(Watch *watch, int stop) noexcept nogil:
 
 # Very short steps may take longer by several threads than by one, where the processors share no cache:
 # that is not to be known beforehand, and on a virtual machine changes as one looks.  The number of
-# threads changes no bit of the result, so a training begins by trying both, and later spends a
-# hundredth of its time on looking whether the other has become the faster.
+# threads changes no bit of the result, so a training begins by trying both, and looks again whether the
+# other has become the faster: soon, since threads of another library may have been in the way, and ever
+# more seldom, until it spends a hundredth of its time on that.
 cdef double TRIAL_SECONDS = 3e-3
+cdef double FIRST_PATIENCE = 10 * TRIAL_SECONDS
+cdef double LAST_PATIENCE = 100 * TRIAL_SECONDS
 cdef double FLOP_OF_SHORT_STEP = 20e6
 
 
@@ -183,7 +186,8 @@ cdef struct Pace:
     int team               # threads at most, for which these hold:
     double alone           # seconds a step by one thread, 0 if unknown
     double together        # and by the team
-    double since           # seconds since the one that is not taken was tried
+    double since           # seconds since the one that is not taken was tried,
+    double patience        # and after how many it is tried again
 
 
 cdef struct Run:
@@ -203,13 +207,14 @@ cdef Run next_run(Pace *p, double flop, int team, bint one_by_one) noexcept nogi
         p.flop = flop
         p.team = team
         p.alone = p.together = p.since = 0
+        p.patience = FIRST_PATIENCE
     run.threads = team
     if team > 1 and flop < FLOP_OF_SHORT_STEP:
         run.threads = faster(p)
         if p.together == 0 or p.alone == 0:
             run.threads = 1 if p.together > 0 else team
             seconds = TRIAL_SECONDS
-        elif p.since > 100 * TRIAL_SECONDS:
+        elif p.since > p.patience:
             run.threads = 1 if run.threads > 1 else team
             seconds = TRIAL_SECONDS
     known = p.alone if run.threads == 1 else p.together
@@ -235,6 +240,7 @@ cdef void keep_pace(Pace *p, const Run *run, double took) noexcept nogil:
         p.together = smoothed(p.together, took / (run.steps - 1))
     if run.threads != faster(p):
         p.since = 0
+        p.patience = min(2 * p.patience, LAST_PATIENCE)
 
 
 def openmp():
