@@ -39,11 +39,7 @@ static const REAL NAME(zeros)[4 * NR] __attribute__((aligned(VECTOR_BYTES)));
  * reads of the next panel, or for every other line of it.  Only high tiles of long vectors do: others
  * have no registers to spare, or no time to win. */
 #define LOOKS_AHEAD(mr) (VECTOR_BYTES >= 32 && (mr) > MR / 2)
-#define LINE (64 / (ptrdiff_t)sizeof(REAL))
 #define AHEAD (2048 / (ptrdiff_t)sizeof(REAL))
-#define PREFETCH(x, elements)                           \
-    for (ptrdiff_t c_ = 0; c_ < (elements); c_ += LINE) \
-        __builtin_prefetch((x) + c_, 0, 3);
 
 /* C (mr, nv vectors) = max(low, bias + A (mr, n) W (n, nv vectors)); A's panels a_stride apart. */
 INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, ptrdiff_t a_stride,
@@ -55,11 +51,10 @@ INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, p
     ROWS(START)
     for (; n > 0; n -= NR, a += a_stride) {
         const ptrdiff_t width = n < NR ? n : NR;
-        const REAL *next = n > NR ? a + a_stride : NULL;
         for (ptrdiff_t k = 0; k < width; k++, w += NR) {
-            if (LOOKS_AHEAD(mr) && next) {
-                PREFETCH(w + AHEAD, nv > 1 ? NR : LANES)
-                __builtin_prefetch(next + k * mr, 0, 3);
+            if (LOOKS_AHEAD(mr) && n > NR) {
+                prefetch(w + AHEAD, nv > 1 ? NR : LANES);
+                __builtin_prefetch(a + a_stride + k * mr, 0, 3);
             }
             const vec w0 = LOAD(w), w1 = nv > 1 ? LOAD(w + LANES) : w0;
             const hvec half0 = LOAD_HALF(w);
@@ -81,8 +76,8 @@ INLINE void NAME(column_tile)(const int mr, const int nv, REAL *c, const REAL *a
     ROWS(START)
     for (const REAL *end = d + rows * NR; d < end; a += NR, d += NR) {
         if (LOOKS_AHEAD(mr) && end - d > AHEAD) {
-            PREFETCH(a + AHEAD, NR)
-            PREFETCH(d + AHEAD, nv > 1 ? NR : LANES)
+            prefetch(a + AHEAD, NR);
+            prefetch(d + AHEAD, nv > 1 ? NR : LANES);
         }
         const vec w0 = LOAD(d), w1 = nv > 1 ? LOAD(d + LANES) : w0;
         const hvec half0 = LOAD_HALF(d);

@@ -11,8 +11,7 @@ static void NAME(pack)(void *dst_, ptrdiff_t dst_stride, const void *src_, ptrdi
         REAL *dst = (REAL *)dst_ + r * NR;
         ptrdiff_t left = cols;
         for (; left >= NR; left -= NR, src += NR, next += NR, dst += dst_stride) {
-            for (ptrdiff_t c = 0; c < NR; c += 64 / (ptrdiff_t)sizeof(REAL))
-                __builtin_prefetch(next + c, 0, 3);
+            prefetch(next, NR);
             STORE(dst, *(const uvec *)src);
             STORE(dst + LANES, *(const uvec *)(src + LANES));
         }
@@ -183,6 +182,6 @@ static void NAME(prefetch_panel)(const void *panel, ptrdiff_t rows, ptrdiff_t co
 {
     const REAL *at = panel;
     for (ptrdiff_t r = 0; r < rows; r++, at += NR)
-        for (ptrdiff_t c = 0; c < cols; c += 64 / (ptrdiff_t)sizeof(REAL))
+        for (ptrdiff_t c = 0; c < cols; c += LINE)
             __builtin_prefetch(at + c, 1, 3);
 }

@@ -37,6 +37,15 @@ INLINE vec NAME(widened)(hvec x)
 #define LOAD(p) (*(const vec *)(p))
 #define STORE(p, v) (*(vec *)(p) = (v))
 
+#define LINE (64 / (ptrdiff_t)sizeof(REAL))
+/* Asks for elements to be read soon. */
+INLINE void NAME(prefetch)(const REAL *x, ptrdiff_t elements)
+{
+    for (ptrdiff_t i = 0; i < elements; i += LINE)
+        __builtin_prefetch(x + i, 0, 3);
+}
+#define prefetch NAME(prefetch)
+
 /* x - 0 is x, even for -0, so the subtraction goes away; x + 0 would not. */
 INLINE vec NAME(splat)(REAL x) { return x - (vec){0}; }
 #define splat NAME(splat)
