@@ -54,11 +54,14 @@ cdef extern from "kernels.h" nogil:
                      const int32_t *order, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         void (*unpack)(void *dst, ptrdiff_t dst_ld, const void *src, ptrdiff_t src_stride,
                        ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
+        ptrdiff_t (*used_columns)(uint32_t *used, const void *x, ptrdiff_t stride, ptrdiff_t rows,
+                                  ptrdiff_t cols) noexcept nogil
         void (*dense)(void *c, ptrdiff_t c_stride, const void *a, ptrdiff_t a_stride,
                       const void *w, const void *bias, double floor, ptrdiff_t rows,
-                      ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last) noexcept nogil
+                      ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last,
+                      const uint32_t *used) noexcept nogil
         void (*weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
-                                ptrdiff_t n_in, ptrdiff_t cols) noexcept nogil
+                                ptrdiff_t n_in, ptrdiff_t cols, uint32_t used) noexcept nogil
         void (*bias_gradient)(void *g, const void *d, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         void (*add_up)(void *sum, const void *terms, ptrdiff_t stride, int count, ptrdiff_t rows,
                        ptrdiff_t cols) noexcept nogil

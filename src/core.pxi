@@ -584,6 +584,9 @@ cdef class Core:
         s.parts = parts
         if parts:
             self._take_replicas(m, threads)
+        s.used = NULL
+        if is_large(net.layers):
+            s.used = <uint32_t *>m.take(threads * net.layers.in_panels, sizeof(uint32_t))
         s.scratch = <char *>m.take(threads * (K.nr + 1) * K.nr, K.itemsize)
         s.net = net
         s.capacity = rows

@@ -6,6 +6,13 @@ cdef double INFINITY_ = float("inf")
 cdef ptrdiff_t BLOCK_BYTES = 384 * 1024  # of the widest activations of a row block
 
 
+# One row passes over the weights of inputs that are zero.  Out of a cache that pays for any of them; out
+# of memory, which brings all in turn sooner than every other one, where few are left.
+cdef enum:
+    BYTES_IN_CACHE = 16 * 1024 * 1024
+    FEW_INPUTS = 4         # one of so many
+
+
 cdef inline ptrdiff_t block_rows(const Network *net) noexcept nogil:
     """Rows of a block: a multiple of the tile's, so that only a thread's last tile is short."""
     cdef ptrdiff_t rows = BLOCK_BYTES // (net.widest * net.K.nr * net.K.itemsize)
@@ -34,8 +41,13 @@ cdef struct Forward:
     fastnn_barrier barrier
 
 
+cdef inline ptrdiff_t used_bytes(const Network *net) noexcept nogil:
+    return panels(net.widest, 16) * 16 * sizeof(uint32_t)
+
+
 cdef ptrdiff_t forward_buffer_bytes(const Network *net, ptrdiff_t rows) noexcept nogil:
-    return net.widest * net.K.nr * rows * net.K.itemsize
+    """Of panels, and of a word for each: its columns that are not zero."""
+    return net.widest * net.K.nr * rows * net.K.itemsize + used_bytes(net)
 
 
 cdef bint pack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x) noexcept nogil:
@@ -62,22 +74,34 @@ cdef void unpack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, const char
         fastnn_tell(&f.overflows, True)
 
 
+cdef inline bint skips_zeros(const Network *net, const Layer *layer, const char *x, ptrdiff_t rows,
+                             uint32_t *used) noexcept nogil:
+    """Find the inputs that are not zero; whether those alone are to be taken."""
+    cdef ptrdiff_t count
+    memset(used, 0, layer.in_panels * sizeof(uint32_t))
+    count = net.K.used_columns(used, x, rows * net.K.nr, rows, layer.n_in)
+    return (rows > 1 or count <= layer.n_in // FEW_INPUTS
+            or net.n_params * net.K.itemsize <= BYTES_IN_CACHE)
+
+
 cdef inline void dense_panels(const Network *net, const Layer *layer, int activation, const char *x,
-                              char *y, ptrdiff_t rows, ptrdiff_t first,
-                              ptrdiff_t last) noexcept nogil:
-    """Panels [first, last) of the layer's outputs y for its inputs x."""
+                              char *y, ptrdiff_t rows, ptrdiff_t first, ptrdiff_t last,
+                              uint32_t *used) noexcept nogil:
+    """Panels [first, last) of the layer's outputs y for its inputs x; `used` is room."""
     cdef const kernels *K = net.K
     cdef ptrdiff_t stride = rows * K.nr
+    if not (is_large(layer) and skips_zeros(net, layer, x, rows, used)):
+        used = NULL
     K.dense(y, stride, x, stride, at(net, net.params, layer.weight),
             at(net, net.params, layer.bias), 0 if activation == RELU else -INFINITY_,
-            rows, layer.n_in, layer.n_out, first, last)
+            rows, layer.n_in, layer.n_out, first, last, used)
     if activation != RELU and activation != IDENTITY:
         K.activate(activation, layer.parameter, y + first * stride * K.itemsize, NULL, stride, rows,
                    min(layer.n_out, last * K.nr) - first * K.nr)
 
 
 cdef void forward_rows(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x, char *y,
-                       int64_t *hits) noexcept nogil:
+                       uint32_t *used, int64_t *hits) noexcept nogil:
     """Rows [first, first + rows) through the net, x and y being buffers of panels."""
     cdef const Network *net = f.net
     cdef const kernels *K = net.K
@@ -91,7 +115,7 @@ cdef void forward_rows(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x, cha
     for i in range(net.n_layers):
         layer = &net.layers[i]
         activation = layer.inner if with_loss else layer.activation
-        dense_panels(net, layer, activation, x, y, rows, 0, layer.out_panels)
+        dense_panels(net, layer, activation, x, y, rows, 0, layer.out_panels, used)
         x, y = y, x
     if with_loss:
         target = no_target(net)
@@ -107,6 +131,10 @@ cdef void forward_rows(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x, cha
         unpack_checked(f, first, rows, x)
 
 
+cdef inline uint32_t *used_room(const Forward *f, int thread) noexcept nogil:
+    return <uint32_t *>(f.buffers + (2 * thread + 1) * f.buffer_bytes - used_bytes(f.net))
+
+
 cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
     """The rows of one thread of a team, block by block."""
     cdef ptrdiff_t first = f.n * thread // team, last = f.n * (thread + 1) // team
@@ -115,7 +143,8 @@ cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
     blocks = (last - first + rows - 1) // rows
     while blocks > 0 and not fastnn_told(&f.bad) and not fastnn_told(&f.watch.stop):
         take = (last - first + blocks - 1) // blocks
-        forward_rows(f, first, take, x, x + f.buffer_bytes, &f.hits[thread])
+        forward_rows(f, first, take, x, x + f.buffer_bytes, used_room(f, thread),
+                     &f.hits[thread])
         first += take
         blocks -= 1
         if thread == 0:
@@ -145,7 +174,8 @@ cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
         activation = layer.activation
         whole = activation == SOFTMAX  # which couples all columns of a row
         dense_panels(net, layer, IDENTITY if whole else activation, x, y, f.n,
-                     layer.out_panels * thread // team, layer.out_panels * (thread + 1) // team)
+                     layer.out_panels * thread // team, layer.out_panels * (thread + 1) // team,
+                     used_room(f, thread))
         fastnn_wait(&f.barrier, thread, team)
         if whole and thread == 0:
             net.K.activate(activation, layer.parameter, y, NULL, f.n * net.K.nr, f.n, layer.n_out)

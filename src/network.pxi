@@ -78,6 +78,16 @@ cdef inline bint derivative_needs_input(int activation) noexcept nogil:
     return activation == GELU or activation == SILU
 
 
+# From about so many weights on, a look for inputs that are zero in all rows, and one more barrier to
+# share the weights out, save more than they take.
+cdef enum:
+    SIZE_OF_LARGE_LAYER = 4096
+
+
+cdef inline bint is_large(const Layer *layer) noexcept nogil:
+    return layer.n_in * layer.n_out >= SIZE_OF_LARGE_LAYER
+
+
 # Blocks of so many panels of one layer are listed row by row: the panels' gradients d stay in the
 # cache while the layer's input goes by once.  Of the first layer a thread is to have whole panels.
 cdef inline ptrdiff_t panels_abreast(const Network *net, const Layer *layer) noexcept nogil:

@@ -18,10 +18,6 @@
 # Every sum runs over the batch, or a part of it, within one block, and what the parts are follows from
 # the batch alone, so no result depends on the number of threads.
 
-# From about so many weights on, sharing them out saves more than one more barrier takes.
-cdef enum:
-    SIZE_OF_LARGE_LAYER = 4096
-
 # Up to so many weights, and so many for each row of the batch, a network is small; its batches are
 # cut into up to so many parts.
 cdef enum:
@@ -79,6 +75,7 @@ cdef struct Steps:
     bint by_units          # whether there is the phase of the units
     int n_inputs           # input of the first layer: for each thread, or for all
     char **inputs
+    uint32_t *used         # the inputs that are not zero in all rows, by threads; or NULL
     char **x               # input of each other layer, and the output of the last
     char **d               # gradient of the loss by each layer's output sums
     char **slope
@@ -203,8 +200,7 @@ cdef Part part_of(const Steps *s, int thread, int team) noexcept nogil:
 
 cdef inline bint takes_units(const Network *net, int threads) noexcept nogil:
     """Whether the first layer is worth a phase of its own."""
-    return (1 < threads <= net.layers.out_panels
-            and net.layers.n_in * net.layers.n_out >= SIZE_OF_LARGE_LAYER)
+    return 1 < threads <= net.layers.out_panels and is_large(net.layers)
 
 
 cdef inline bint is_small(const Network *net, ptrdiff_t rows) noexcept nogil:
@@ -242,6 +238,10 @@ cdef inline char *input_of(const Steps *s, int layer, int thread) noexcept nogil
     return s.x[layer] if layer else s.inputs[thread if s.by_units else 0]
 
 
+cdef inline uint32_t *used_by(const Steps *s, int thread) noexcept nogil:
+    return s.used + thread * s.net.layers.in_panels
+
+
 cdef void take_inputs(const Steps *s, const Batch *b, int thread, ptrdiff_t first,
                       ptrdiff_t rows) noexcept nogil:
     cdef Layer *layer = s.net.layers
@@ -249,6 +249,8 @@ cdef void take_inputs(const Steps *s, const Batch *b, int thread, ptrdiff_t firs
     pack_batch(s, b, x, s.X, s.X_stride, first, rows, layer.n_in)
     if is_disturbed(layer):
         disturb(s, b, 0, x, NULL, first, rows)
+    if s.used:
+        s.net.K.used_columns(used_by(s, thread), x, s.capacity * s.net.K.nr, rows, layer.n_in)
 
 
 cdef void take_sums(const Steps *s, int i, int thread, ptrdiff_t first, ptrdiff_t last,
@@ -262,7 +264,8 @@ cdef void take_sums(const Steps *s, int i, int thread, ptrdiff_t first, ptrdiff_
         K.dense(s.x[i + 1] + offset, stride, input_of(s, i, thread) + offset, stride,
                 at(net, net.params, layer.weight), at(net, net.params, layer.bias),
                 0 if layer.inner == RELU and not layer.keeps_slope else -INFINITY_,
-                last - first, layer.n_in, layer.n_out, first_panel, last_panel)
+                last - first, layer.n_in, layer.n_out, first_panel, last_panel,
+                used_by(s, thread) if s.used and i == 0 else NULL)
 
 
 cdef struct Place:
@@ -331,7 +334,7 @@ cdef int64_t loss_of_rows(const Steps *s, const Batch *b, ptrdiff_t first, ptrdi
                   n_out)
 
 
-cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first,
+cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, int thread, ptrdiff_t first,
                                  ptrdiff_t rows) noexcept nogil:
     """Rows [first, first + rows) of the batch through all layers, the loss, and back."""
     cdef Network *net = s.net
@@ -345,13 +348,13 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
     cdef int64_t hits
 
     if not s.by_units:
-        take_inputs(s, b, 0, first, rows)
+        take_inputs(s, b, thread, first, rows)
     for i in range(net.n_layers):
         layer = &net.layers[i]
         x = s.x[i + 1] + offset
         slope = s.slope[i] + offset if layer.keeps_slope else NULL
         if i > 0 or not s.by_units:
-            take_sums(s, i, 0, first, first + rows, 0, layer.out_panels)
+            take_sums(s, i, thread, first, first + rows, 0, layer.out_panels)
         if slope or (layer.inner != RELU and layer.inner != IDENTITY):
             K.activate(layer.inner, layer.parameter, x, slope, stride, rows, layer.n_out)
         if i < last and is_disturbed(&net.layers[i + 1]):
@@ -374,7 +377,7 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
         layer = &net.layers[i]
         d = s.d[i - 1] + offset
         K.dense(d, stride, s.d[i] + offset, stride, at(net, net.transposed, layer.transposed),
-                NULL, -INFINITY_, rows, layer.n_out, layer.n_in, 0, layer.in_panels)
+                NULL, -INFINITY_, rows, layer.n_out, layer.n_in, 0, layer.in_panels, NULL)
         layer = &net.layers[i - 1]
         if layer.keeps_slope or layer.inner != IDENTITY:
             K.activate_backward(layer.inner, layer.parameter, d, s.x[i] + offset,
@@ -383,15 +386,27 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, ptrdiff_t first
     return hits
 
 
-cdef void gradient_of_rows(const Steps *s, const Block *k, int thread, ptrdiff_t first,
-                           ptrdiff_t rows, char *g, char *bias_g) noexcept nogil:
+cdef inline uint32_t used_inputs(const Steps *s, const Block *k, int first,
+                                 int last) noexcept nogil:
+    """A block's inputs that are not zero in all rows, of threads [first, last)."""
+    cdef uint32_t used = 0
+    cdef int thread
+    if s.used == NULL or k.layer > s.net.layers:
+        return <uint32_t>-1
+    for thread in range(first, last):
+        used |= used_by(s, thread)[k.p]
+    return used
+
+
+cdef void gradient_of_rows(const Steps *s, const Block *k, uint32_t used, int thread,
+                           ptrdiff_t first, ptrdiff_t rows, char *g, char *bias_g) noexcept nogil:
     """What rows [first, first + rows) of the batch add to the gradient of a block."""
     cdef const kernels *K = s.net.K
     cdef int i = <int>(k.layer - s.net.layers)
     cdef ptrdiff_t row = K.nr * K.itemsize
     cdef char *d = s.d[i] + (k.j * s.capacity + first) * row
     K.weight_gradient(g, input_of(s, i, thread) + (k.p * s.capacity + first) * row, d, rows, k.rows,
-                      k.cols)
+                      k.cols, used)
     if k.p == 0 and k.layer.use_bias:
         K.bias_gradient(bias_g, d, rows, k.cols)
 
@@ -409,7 +424,8 @@ cdef void gradient_of_part(const Steps *s, const Batch *b, int part, int thread,
     cdef ptrdiff_t i
     for i in range(net.n_blocks):
         k = &net.blocks[i]
-        gradient_of_rows(s, k, thread, first, rows, at(net, sums, k.weight), at(net, sums, k.bias))
+        gradient_of_rows(s, k, used_inputs(s, k, thread, thread + 1), thread, first, rows,
+                         at(net, sums, k.weight), at(net, sums, k.bias))
 
 
 cdef int64_t rows_by_blocks(Steps *s, const Batch *b, int thread, ptrdiff_t first,
@@ -419,7 +435,7 @@ cdef int64_t rows_by_blocks(Steps *s, const Batch *b, int thread, ptrdiff_t firs
     cdef int64_t hits = 0
     while blocks > 0 and not fastnn_told(&s.watch.stop):
         rows = (last - first + blocks - 1) // blocks
-        hits += rows_there_and_back(s, b, first, rows)
+        hits += rows_there_and_back(s, b, thread, first, rows)
         first += rows
         blocks -= 1
         if thread == 0:
@@ -512,7 +528,7 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
     if adds_parts(s, b, team):
         add_parts(s, b, k, g, bias_g)
     else:
-        gradient_of_rows(s, k, thread, 0, b.rows, g, bias_g)
+        gradient_of_rows(s, k, used_inputs(s, k, 0, team), thread, 0, b.rows, g, bias_g)
     if net.penalized:
         s.block_penalty[number] = K.penalty(
             l1, l2, NULL if s.mode == TRAIN and not clip else g, at(net, net.params, k.weight),
@@ -680,6 +696,8 @@ cdef void take_steps(Steps *s, ptrdiff_t first, ptrdiff_t last, int thread,
     cdef double norm
     for i in range(first, last):
         b = the_batch(s, i)
+        if s.used:
+            memset(used_by(s, thread), 0, s.net.layers.in_panels * sizeof(uint32_t))
         if s.by_units:
             units_phase(s, &b, thread, team)
             wait(s, thread, team)

@@ -53,12 +53,45 @@ static void *panels(ptrdiff_t rows, ptrdiff_t cols, int random)
     return p;
 }
 
-static void check_products(ptrdiff_t rows, ptrdiff_t n_in, ptrdiff_t n_out)
+/* Which columns are not zero: those that `pattern`, over and over, has a bit for. */
+static int is_set(uint32_t pattern, ptrdiff_t i) { return pattern >> i % 32 & 1; }
+
+/* Whether the next ones that are not, of the same panel, have at most four zero ones between them. */
+static int in_gap(uint32_t pattern, ptrdiff_t i, ptrdiff_t n_in)
+{
+    const ptrdiff_t first = i / K->nr * K->nr, end = first + K->nr < n_in ? first + K->nr : n_in;
+    ptrdiff_t before = i, after = i;
+    while (before >= first && !is_set(pattern, before))
+        before--;
+    while (after < end && !is_set(pattern, after))
+        after++;
+    return before >= first && after < end && after - before <= 5;
+}
+
+/* Products do not look at the weights of columns of A that are zero. */
+static void check_products(ptrdiff_t rows, ptrdiff_t n_in, ptrdiff_t n_out, uint32_t pattern)
 {
     const ptrdiff_t nr = K->nr, n_panels = (n_out + nr - 1) / nr;
     void *a = panels(rows, n_in, 1), *w = panels(n_in, n_out, 1), *bias = panels(1, n_out, 1);
-    void *c = panels(rows, n_out, 0), *d = panels(rows, n_out, 1), *g = panels(nr, nr, 0);
-    K->dense(c, rows * nr, a, rows * nr, w, bias, 0, rows, n_in, n_out, 0, n_panels);
+    void *c = panels(rows, n_out, 0), *d = panels(rows, n_out, 1), *g = panels(nr, nr, 1);
+    uint32_t used[100] = {0};
+    for (ptrdiff_t i = 0; i < n_in; i++)
+        for (ptrdiff_t r = 0; !is_set(pattern, i) && r < rows; r++)
+            set(a, at(r, i, rows), r % 2 ? 0.0 : -0.0);
+    ptrdiff_t count = K->used_columns(used, a, rows * nr, rows, n_in);
+    for (ptrdiff_t i = 0; i < (n_in + nr - 1) / nr * nr; i++) {
+        const int found = used[i / nr] >> i % nr & 1;
+        count -= found;
+        expect(found, i < n_in && (rows > 1 ? in_gap(pattern, i, n_in) : is_set(pattern, i)), 0,
+               "used_columns");
+        for (ptrdiff_t j = 0; !found && i < n_in && j < n_out; j++)
+            set(w, at(i, j, n_in), NAN);
+    }
+    expect((double)count, 0, 0, "count of used_columns");
+    K->dense(c, rows * nr, a, rows * nr, w, bias, 0, rows, n_in, n_out, 0, n_panels, used);
+    for (ptrdiff_t i = 0; i < n_in; i++)
+        for (ptrdiff_t j = 0; !is_set(pattern, i) && j < n_out; j++)
+            set(w, at(i, j, n_in), 1);
     for (ptrdiff_t r = 0; r < rows; r++)
         for (ptrdiff_t j = 0; j < n_out; j++) {
             double sum = get(bias, at(0, j, 1));
@@ -67,7 +100,7 @@ static void check_products(ptrdiff_t rows, ptrdiff_t n_in, ptrdiff_t n_out)
             expect(get(c, at(r, j, rows)), sum > 0 ? sum : 0, (double)n_in + 1, "dense");
         }
     const ptrdiff_t block = n_in < nr ? n_in : nr, cols = n_out < nr ? n_out : nr;
-    K->weight_gradient(g, a, d, rows, block, cols);
+    K->weight_gradient(g, a, d, rows, block, cols, used[0]);
     for (ptrdiff_t i = 0; i < block; i++)
         for (ptrdiff_t j = 0; j < cols; j++) {
             double sum = 0;
@@ -150,13 +183,15 @@ static void check_adam(void)
 int main(void)
 {
     static const ptrdiff_t sizes[] = {1, 2, 3, 4, 5, 7, 8, 9, 13, 15, 16, 17, 31, 33, 100};
+    static const uint32_t patterns[] = {~0u, 0, 1u << 31, 0x00fff0f5, 0xaaaaaaaa, 0x7c21087f};
     const int n = sizeof sizes / sizeof *sizes;
     for (int i = 0; i < fastnn_isa_count(); i++)
         for (int itemsize = 4; itemsize <= 8; itemsize += 4) {
             K = fastnn_kernels(i, itemsize);
             for (int r = 0; r < n; r++)
                 for (int j = 0; j < n; j++) {
-                    check_products(sizes[r], sizes[(r + j) % n], sizes[j]);
+                    for (int p = 0; p < 6; p++)
+                        check_products(sizes[r], sizes[(r + j) % n], sizes[j], patterns[p]);
                     check_loss(sizes[r], sizes[j]);
                 }
             check_functions();

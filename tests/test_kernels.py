@@ -61,7 +61,9 @@ def test_on_an_emulated_arm(arm):
 def test_arm_tiles_stay_in_registers(arm):
     listing = run(["aarch64-linux-gnu-objdump", "-d", "--no-show-raw-insn", str(arm)])
     tiles = re.findall(r"<(?:row|column)_tile_8x2_f(?:32|64)>:\n(.*?)\n\n", listing, re.DOTALL)
-    inner = [re.search(r"fmla.*fmla", tile, re.DOTALL) for tile in tiles]
-    neon = [found[0] for found in inner if found]
+    branch = r"\n.*\t(?:b|b\.\w+|cbn?z|tbn?z|ret)\b.*"
+    inner = [[part for part in re.split(branch, tile) if "fmla" in part] for tile in tiles]
+    neon = [loops for loops in inner if loops]
     assert len(neon) == 4
-    assert not any("[sp" in loop for loop in neon)
+    assert all(loop.count("fmla") == 16 for loops in neon for loop in loops)
+    assert not any("[sp" in loop for loops in neon for loop in loops)

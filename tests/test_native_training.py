@@ -221,6 +221,55 @@ def test_a_large_first_layer_with_any_number_of_threads(layers, dtype, assert_sa
     assert_same_with_threads(weights_and_gradients, 2, 3, 5)
 
 
+def unused(pattern, n):
+    """Which of n inputs are zero in all rows."""
+    rng = np.random.default_rng(n)
+    return {
+        "none": np.zeros(n, bool),
+        "all": np.ones(n, bool),
+        "runs": np.arange(n) // 6 % 3 == 0,
+        "every other": np.arange(n) % 2 == 0,
+        "any": rng.random(n) < 0.5,
+    }[pattern]
+
+
+@pytest.mark.parametrize("pattern", ["none", "all", "runs", "every other", "any"])
+@pytest.mark.parametrize(
+    "layers",
+    [[257, 64, 3], [131, Dense(100, "tanh"), 10], [784, 70, 10], [1030, 16, 2]],
+    ids=str,
+)
+def test_inputs_that_are_zero_in_all_rows(layers, pattern, dtype, assert_same_with_threads):
+    """They change nothing: as if they and their weights were not there, to the last bit."""
+    zero = unused(pattern, layers[0])
+    X, y = problem(Network(layers, seed=0), 130)
+    X[:, zero] = np.where(X[:, zero] > 0, 0.0, -0.0)
+
+    def trained(columns):
+        net = Network([columns.sum(), *layers[1:]], optimizer=Adam(0.01), dtype=dtype, seed=0)
+        start = Network(layers, dtype=dtype, seed=0).weights
+        net.set_weights([(start[0][0][columns], start[0][1]), *start[1:]])
+        net.fit(X[:, columns], y, epochs=2, batch_size=61)
+        return net, X[:, columns]
+
+    def figures(net, X):
+        (W, *others), *layers = net.weights
+        gradients = net.gradients(X, y)[1]
+        return W, others, layers, gradients[1:], net.predict(X), net.evaluate(X, y)
+
+    def with_all():
+        return figures(*trained(np.ones_like(zero)))
+
+    assert_same_with_threads(with_all, 2, 3)
+    W, *expected = with_all()
+    start = Network(layers, dtype=dtype, seed=0).weights[0][0]
+    np.testing.assert_array_equal(W[zero], start[zero])
+    if not zero.all():
+        fewer, *got = figures(*trained(~zero))
+        np.testing.assert_array_equal(fewer, W[~zero])
+        np.testing.assert_equal(got, expected)
+
+
 # So many rows that threads make the gradients of parts of each batch.
 SMALL = {
     "narrow": [12, Dense(100, "tanh", l2=1e-3), 2],

@@ -327,6 +327,24 @@ def test_the_other_rows_change_no_bit(n_threads, dtype):
         np.testing.assert_array_equal(np.concatenate(parts), whole)
 
 
+@EACH_ISA
+@pytest.mark.usefixtures("threads")
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 1.0])
+@pytest.mark.parametrize("hidden", [(70, 131), (2200, 2100)], ids=str)  # the latter beyond caches
+def test_rows_with_zeros(hidden, share, dtype):
+    """Inputs, and sums that ReLU cuts off, are left out where they are zero: of one row, of few."""
+    fastnn.set_num_threads(2)
+    nets = pair([129, *(Dense(width, "relu") for width in hidden), 9], dtype=dtype)
+    X, y = problem(nets[0], 60)
+    X[np.random.default_rng(0).random(X.shape) >= share] = 0
+    X[:30, 50:100] = -0.0
+    assert_agree(*nets, X, y)
+    whole = nets[0].predict(X)
+    for rows in (1, 2, 7, 30):
+        parts = [nets[0].predict(X[start : start + rows]) for start in range(0, len(X), rows)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 # -- anything
 
 

@@ -7,6 +7,17 @@
 #define ROWS(DO) \
     DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
 
+/* The columns of a panel as bits: all, those below n, and the runs of those that are set.  A compiler
+ * that did not know where they end at the latest would keep numbers in registers for the next row. */
+#define ALL_BITS ((uint32_t)(((uint64_t)1 << NR) - 1))
+#define first_bits(n) (ALL_BITS >> (NR - ((n) < NR ? (n) : NR)))
+#define FOR_RUNS(begin, end, bits)                                                       \
+    for (ptrdiff_t left_ = (bits), begin, end;                                           \
+         left_ > 0 && (begin = __builtin_ctzll((uint64_t)left_),                         \
+                       end = begin + __builtin_ctzll(~(uint64_t)left_ >> begin),         \
+                       end > NR ? __builtin_unreachable() : (void)0, 1);                 \
+         left_ = left_ >> end << end)
+
 static const REAL NAME(zeros)[4 * NR] __attribute__((aligned(VECTOR_BYTES)));
 
 #define START(i)                                                        \
@@ -41,27 +52,29 @@ static const REAL NAME(zeros)[4 * NR] __attribute__((aligned(VECTOR_BYTES)));
 #define LOOKS_AHEAD(mr) (VECTOR_BYTES >= 32 && (mr) > MR / 2)
 #define AHEAD (2048 / (ptrdiff_t)sizeof(REAL))
 
-/* C (mr, nv vectors) = max(low, bias + A (mr, n) W (n, nv vectors)); A's panels a_stride apart. */
+/* C (mr, nv vectors) = max(low, bias + A (mr, n) W (n, nv vectors)); A's panels a_stride apart.
+ * Columns of A that are not in `used`, if that is given, are passed over. */
 INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, ptrdiff_t a_stride,
-                           const REAL *w, const REAL *bias, REAL floor, ptrdiff_t n)
+                           const REAL *w, const REAL *bias, REAL floor, ptrdiff_t n,
+                           const uint32_t *used)
 {
     const vec low = splat(floor);
     const REAL *start = bias;
     const ptrdiff_t step = 0;
     ROWS(START)
-    for (; n > 0; n -= NR, a += a_stride) {
-        const ptrdiff_t width = n < NR ? n : NR;
-        for (ptrdiff_t k = 0; k < width; k++, w += NR) {
-            if (LOOKS_AHEAD(mr) && n > NR) {
-                prefetch(w + AHEAD, nv > 1 ? NR : LANES);
-                __builtin_prefetch(a + a_stride + k * mr, 0, 3);
-            }
-            const vec w0 = LOAD(w), w1 = nv > 1 ? LOAD(w + LANES) : w0;
-            const hvec half0 = LOAD_HALF(w);
-            (void)half0;
+    for (; n > 0; n -= NR, a += a_stride, w += NR * NR) {
+        FOR_RUNS (k, end, first_bits(n) & (used ? *used++ : ALL_BITS))
+            for (const REAL *w_k = w + k * NR; k < end; k++, w_k += NR) {
+                if (LOOKS_AHEAD(mr) && n > NR) {
+                    prefetch(w_k + AHEAD, nv > 1 ? NR : LANES);
+                    __builtin_prefetch(a + a_stride + k * mr, 0, 3);
+                }
+                const vec w0 = LOAD(w_k), w1 = nv > 1 ? LOAD(w_k + LANES) : w0;
+                const hvec half0 = LOAD_HALF(w_k);
+                (void)half0;
 #define ROW_STEP(i) ACCUMULATE(i, a[i * NR + k])
-            ROWS(ROW_STEP)
-        }
+                ROWS(ROW_STEP)
+            }
     }
     ROWS(FINISH)
 }
@@ -91,7 +104,7 @@ INLINE void NAME(column_tile)(const int mr, const int nv, REAL *c, const REAL *a
 /* One row times up to four panels of W, so that as many sums are under way as hide their latency. */
 INLINE void NAME(wide_tile)(const int panels, const int nv, REAL *c, ptrdiff_t c_stride,
                             const REAL *a, ptrdiff_t a_stride, const REAL *w, ptrdiff_t w_stride,
-                            const REAL *bias, REAL floor, ptrdiff_t n)
+                            const REAL *bias, REAL floor, ptrdiff_t n, const uint32_t *used)
 {
     const vec low = splat(floor);
 #define PANELS(DO) DO(0, 2) DO(1, 2) DO(2, 2) DO(3, nv)
@@ -104,15 +117,16 @@ INLINE void NAME(wide_tile)(const int panels, const int nv, REAL *c, ptrdiff_t c
             c##p##1 = LOAD(bias + FIRST_PANEL(p) * NR + LANES); \
     }
     PANELS(WIDE_START)
-    for (; n > 0; n -= NR, a += a_stride) {
-        const ptrdiff_t width = n < NR ? n : NR;
-        for (ptrdiff_t k = 0; k < width; k++, w += NR) {
+    for (; n > 0; n -= NR, a += a_stride, w += NR * NR) {
+        for (uint32_t left = first_bits(n) & (used ? *used++ : ALL_BITS); left; left &= left - 1) {
+            const ptrdiff_t k = __builtin_ctz(left);
+            const REAL *w_k = w + k * NR;
             const vec x = splat(a[k]);
-#define WIDE_STEP(p, v)                                                 \
-    if (FIRST_PANEL(p) >= 0) {                                          \
-        c##p##0 += x * LOAD(w + FIRST_PANEL(p) * w_stride);             \
-        if (v > 1)                                                      \
-            c##p##1 += x * LOAD(w + FIRST_PANEL(p) * w_stride + LANES); \
+#define WIDE_STEP(p, v)                                                   \
+    if (FIRST_PANEL(p) >= 0) {                                            \
+        c##p##0 += x * LOAD(w_k + FIRST_PANEL(p) * w_stride);             \
+        if (v > 1)                                                        \
+            c##p##1 += x * LOAD(w_k + FIRST_PANEL(p) * w_stride + LANES); \
     }
             PANELS(WIDE_STEP)
         }
@@ -127,16 +141,17 @@ INLINE void NAME(wide_tile)(const int panels, const int nv, REAL *c, ptrdiff_t c
 }
 
 typedef void NAME(row_tile_fn)(REAL *, const REAL *, ptrdiff_t, const REAL *, const REAL *, REAL,
-                               ptrdiff_t);
+                               ptrdiff_t, const uint32_t *);
 typedef void NAME(column_tile_fn)(REAL *, const REAL *, const REAL *, ptrdiff_t, int);
 typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, const REAL *, ptrdiff_t,
-                                const REAL *, REAL, ptrdiff_t);
+                                const REAL *, REAL, ptrdiff_t, const uint32_t *);
 
 #define DEFINE_TILES(mr, nv)                                                                      \
     static __attribute__((noinline)) void NAME(row_tile_##mr##x##nv)(                             \
-        REAL *c, const REAL *a, ptrdiff_t as, const REAL *w, const REAL *b, REAL low, ptrdiff_t n) \
+        REAL *c, const REAL *a, ptrdiff_t as, const REAL *w, const REAL *b, REAL low, ptrdiff_t n, \
+        const uint32_t *used)                                                                     \
     {                                                                                             \
-        NAME(row_tile)(mr, nv, c, a, as, w, b, low, n);                                           \
+        NAME(row_tile)(mr, nv, c, a, as, w, b, low, n, used);                                     \
     }                                                                                             \
     static __attribute__((noinline)) void NAME(column_tile_##mr##x##nv)(                          \
         REAL *c, const REAL *a, const REAL *d, ptrdiff_t rows, int fresh)                         \
@@ -146,9 +161,9 @@ typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, cons
 #define DEFINE_WIDE(panels, nv)                                                                   \
     static __attribute__((noinline)) void NAME(wide_tile_##panels##x##nv)(                        \
         REAL *c, ptrdiff_t cs, const REAL *a, ptrdiff_t as, const REAL *w, ptrdiff_t ws,          \
-        const REAL *b, REAL low, ptrdiff_t n)                                                     \
+        const REAL *b, REAL low, ptrdiff_t n, const uint32_t *used)                               \
     {                                                                                             \
-        NAME(wide_tile)(panels, nv, c, cs, a, as, w, ws, b, low, n);                              \
+        NAME(wide_tile)(panels, nv, c, cs, a, as, w, ws, b, low, n, used);                        \
     }
 #ifdef HALF_TILES
 #define DEFINE_ALL(mr) DEFINE_TILES(mr, 0) DEFINE_TILES(mr, 1) DEFINE_TILES(mr, 2)
@@ -208,7 +223,8 @@ INLINE int NAME(tile_vectors)(ptrdiff_t col, ptrdiff_t cols)
 
 static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t a_stride,
                         const void *w_, const void *bias_, double floor, ptrdiff_t rows,
-                        ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last)
+                        ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last,
+                        const uint32_t *used)
 {
     const ptrdiff_t w_stride = n_in * NR, bias_step = bias_ ? NR : 0;
     REAL *c = (REAL *)c_ + first * c_stride;
@@ -218,7 +234,8 @@ static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t 
         for (ptrdiff_t j = first, n; j < last; j += n) {
             n = last - j < 4 ? last - j : 4;
             const int nv = tile_vectors((j + n - 1) * NR, n_out);
-            NAME(wide_tiles)[n - 1][nv](c, c_stride, a, a_stride, w, w_stride, bias, (REAL)floor, n_in);
+            NAME(wide_tiles)[n - 1][nv](c, c_stride, a, a_stride, w, w_stride, bias, (REAL)floor, n_in,
+                                        used);
             c += n * c_stride;
             w += n * w_stride;
             bias += n * bias_step;
@@ -228,7 +245,8 @@ static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t 
     for (ptrdiff_t j = first; j < last; j++, c += c_stride, w += w_stride, bias += bias_step) {
         const int nv = tile_vectors(j * NR, n_out);
         FOR_TILES (r, height, rows)
-            NAME(row_tiles)[height - 1][nv](c + r * NR, a + r * NR, a_stride, w, bias, (REAL)floor, n_in);
+            NAME(row_tiles)[height - 1][nv](c + r * NR, a + r * NR, a_stride, w, bias, (REAL)floor,
+                                            n_in, used);
     }
 }
 
@@ -237,14 +255,19 @@ static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t 
 #define GRADIENT_ROWS ((VECTOR_BYTES >= 64 ? 65536 : 12288) / (NR * (ptrdiff_t)sizeof(REAL)))
 
 static void NAME(weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
-                                  ptrdiff_t n_in, ptrdiff_t cols)
+                                  ptrdiff_t n_in, ptrdiff_t cols, uint32_t used)
 {
     const int nv = tile_vectors(0, cols);
+    const ptrdiff_t all = first_bits(n_in), runs = used & all;
+    if (runs != all)
+        __builtin_memset(g, 0, (size_t)(n_in * NR) * sizeof(REAL));
     for (ptrdiff_t first = 0; first < rows; first += GRADIENT_ROWS) {
         const ptrdiff_t take = rows - first < GRADIENT_ROWS ? rows - first : GRADIENT_ROWS;
-        FOR_TILES (i, height, n_in)
-            NAME(column_tiles)[height - 1][nv]((REAL *)g + i * NR, (const REAL *)a + first * NR + i,
-                                               (const REAL *)d + first * NR, take, first == 0);
+        FOR_RUNS (run, end, runs)
+            FOR_TILES (i, height, end - run)
+                NAME(column_tiles)[height - 1][nv](
+                    (REAL *)g + (run + i) * NR, (const REAL *)a + first * NR + run + i,
+                    (const REAL *)d + first * NR, take, first == 0);
     }
 }
 

@@ -87,13 +87,21 @@ typedef struct {
     void (*unpack)(void *dst, ptrdiff_t dst_ld, const void *src, ptrdiff_t src_stride,
                    ptrdiff_t rows, ptrdiff_t cols);
 
-    /* C = max(A W + bias, floor) for the panels [first, last) of C (rows, n_out); bias may be NULL. */
+    /* used[p] |= the columns of panel p, as bits, that are not zero in all rows, and a few between them.
+     * Products leave the others out: blank pixels of all images of a batch, units of one row that
+     * ReLU has cut off.  Returns how many are used. */
+    ptrdiff_t (*used_columns)(uint32_t *used, const void *x, ptrdiff_t stride, ptrdiff_t rows,
+                              ptrdiff_t cols);
+
+    /* C = max(A W + bias, floor) for the panels [first, last) of C (rows, n_out); bias may be NULL.
+     * `used` is of A, or NULL. */
     void (*dense)(void *c, ptrdiff_t c_stride, const void *a, ptrdiff_t a_stride,
                   const void *w, const void *bias, double floor, ptrdiff_t rows,
-                  ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last);
+                  ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last,
+                  const uint32_t *used);
     /* G (n_in, cols) of one panel = A' D: A (rows, n_in <= nr) and D (rows, cols) one panel each. */
     void (*weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
-                            ptrdiff_t n_in, ptrdiff_t cols);
+                            ptrdiff_t n_in, ptrdiff_t cols, uint32_t used);
     void (*bias_gradient)(void *g, const void *d, ptrdiff_t rows, ptrdiff_t cols);
     /* A panel that is the sum of `count` panels, each `stride` after the other, in this order. */
     void (*add_up)(void *sum, const void *terms, ptrdiff_t stride, int count, ptrdiff_t rows,

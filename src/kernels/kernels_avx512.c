@@ -19,8 +19,8 @@
 #define VECTOR_MAX_f64(a, b) ((vec)_mm512_max_pd(a, b))
 #define VECTOR_SQRT_f32(x) ((vec)_mm512_sqrt_ps(x))
 #define VECTOR_SQRT_f64(x) ((vec)_mm512_sqrt_pd(x))
-#define VECTOR_ANY_f32(mask) (_mm512_test_epi32_mask((__m512i)(mask), (__m512i)(mask)) != 0)
-#define VECTOR_ANY_f64(mask) VECTOR_ANY_f32(mask)
+#define VECTOR_BITS_f32(mask) _mm512_movepi32_mask((__m512i)(mask))
+#define VECTOR_BITS_f64(mask) _mm512_movepi64_mask((__m512i)(mask))
 /* Half vectors for the last columns of a matrix: they take half the time on some processors. */
 #define HALF_TILES 1
 #define VECTOR_WIDENED_f32(x) ((vec)_mm512_insertf32x8(_mm512_setzero_ps(), (__m256)(x), 0))

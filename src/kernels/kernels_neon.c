@@ -13,7 +13,7 @@
 #define VECTOR_MAX_f64(a, b) ((vec)vmaxq_f64((float64x2_t)(a), (float64x2_t)(b)))
 #define VECTOR_SQRT_f32(x) ((vec)vsqrtq_f32((float32x4_t)(x)))
 #define VECTOR_SQRT_f64(x) ((vec)vsqrtq_f64((float64x2_t)(x)))
-#define VECTOR_ANY_f32(mask) (vmaxvq_u32((uint32x4_t)(mask)) != 0)
-#define VECTOR_ANY_f64(mask) VECTOR_ANY_f32(mask)
+#define VECTOR_BITS_f32(mask) vaddvq_u32((uint32x4_t)(mask) & (uint32x4_t){1, 2, 4, 8})
+#define VECTOR_BITS_f64(mask) ((uint32_t)vaddvq_u64((uint64x2_t)(mask) & (uint64x2_t){1, 2}))
 
 #include "both.h"

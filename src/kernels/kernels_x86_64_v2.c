@@ -19,8 +19,8 @@
 #define VECTOR_MAX_f64(a, b) ((vec)_mm_max_pd(a, b))
 #define VECTOR_SQRT_f32(x) ((vec)_mm_sqrt_ps(x))
 #define VECTOR_SQRT_f64(x) ((vec)_mm_sqrt_pd(x))
-#define VECTOR_ANY_f32(mask) (_mm_movemask_ps((__m128)(mask)) != 0)
-#define VECTOR_ANY_f64(mask) VECTOR_ANY_f32(mask)
+#define VECTOR_BITS_f32(mask) ((uint32_t)_mm_movemask_ps((__m128)(mask)))
+#define VECTOR_BITS_f64(mask) ((uint32_t)_mm_movemask_pd((__m128d)(mask)))
 
 #include "both.h"
 

@@ -24,6 +24,32 @@ static void NAME(pack)(void *dst_, ptrdiff_t dst_stride, const void *src_, ptrdi
     }
 }
 
+/* Tiles of several rows take runs of columns: one more would take as long as a gap of up to four. */
+INLINE uint64_t NAME(without_gaps)(uint64_t bits)
+{
+    bits |= bits << 1 | bits << 2 | bits << 3 | bits << 4;
+    return bits & bits >> 1 & bits >> 2 & bits >> 3 & bits >> 4;
+}
+
+static ptrdiff_t NAME(used_columns)(uint32_t *used, const void *x_, ptrdiff_t stride, ptrdiff_t rows,
+                                    ptrdiff_t cols)
+{
+    ptrdiff_t count = 0;
+    PANELS_OF(cols, p, width) {
+        const REAL *x = (const REAL *)x_ + p * stride, *end = x + rows * NR;
+        ivec zero[2] = {first_lanes(width), first_lanes(width - LANES)};
+        for (; x < end && any_lane(zero[0] | zero[1]); x += NR) {
+            zero[0] &= LOAD(x) == 0;
+            zero[1] &= LOAD(x + LANES) == 0;
+        }
+        used[p] |= first_bits(width) & ~(lane_bits(zero[0]) | lane_bits(zero[1]) << LANES);
+        if (rows > 1)
+            used[p] = (uint32_t)NAME(without_gaps)(used[p]);
+        count += __builtin_popcount(used[p]);
+    }
+    return count;
+}
+
 static void NAME(unpack)(void *dst_, ptrdiff_t dst_ld, const void *src_, ptrdiff_t src_stride,
                          ptrdiff_t rows, ptrdiff_t cols)
 {

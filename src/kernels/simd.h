@@ -133,6 +133,7 @@ INLINE vec NAME(max_lanes)(vec x)
 #define sum_lanes NAME(sum_lanes)
 #define max_lanes NAME(max_lanes)
 
-/* Whether the mask is set in any lane. */
-INLINE int NAME(any_lane)(ivec mask) { return NAME(VECTOR_ANY)(mask); }
-#define any_lane NAME(any_lane)
+/* One bit for each lane of a mask; and whether it is set in any. */
+INLINE uint32_t NAME(lane_bits)(ivec mask) { return NAME(VECTOR_BITS)(mask); }
+#define lane_bits NAME(lane_bits)
+#define any_lane(mask) (lane_bits(mask) != 0)

@@ -28,6 +28,7 @@ static const kernels NAME(table) = {
     .mr = MR,
     .pack = NAME(pack),
     .unpack = NAME(unpack),
+    .used_columns = NAME(used_columns),
     .dense = NAME(dense),
     .weight_gradient = NAME(weight_gradient),
     .bias_gradient = NAME(bias_gradient),
