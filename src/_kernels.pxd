@@ -49,6 +49,7 @@ cdef extern from "kernels.h" nogil:
         int itemsize
         int lanes
         int nr
+        int narrowest
         int mr
         void (*pack)(void *dst, ptrdiff_t dst_stride, const void *src, ptrdiff_t src_ld,
                      const int32_t *order, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
@@ -59,7 +60,7 @@ cdef extern from "kernels.h" nogil:
         void (*dense)(void *c, ptrdiff_t c_stride, const void *a, ptrdiff_t a_stride,
                       const void *w, const void *bias, double floor, ptrdiff_t rows,
                       ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last,
-                      const uint32_t *used) noexcept nogil
+                      ptrdiff_t begin, ptrdiff_t end, const uint32_t *used) noexcept nogil
         void (*weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
                                 ptrdiff_t n_in, ptrdiff_t cols, uint32_t used) noexcept nogil
         void (*bias_gradient)(void *g, const void *d, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
@@ -102,6 +103,8 @@ cdef extern from "kernels.h" nogil:
 cdef extern from "runtime.h" nogil:
     ctypedef struct fastnn_barrier:
         pass
+    ctypedef struct fastnn_progress:
+        int64_t number
     void fastnn_call_team(fastnn_barrier *b)
     uint64_t fastnn_join(fastnn_barrier *b, int thread, int team)
     void fastnn_set_float_mode(uint64_t mode)
@@ -112,6 +115,8 @@ cdef extern from "runtime.h" nogil:
     void fastnn_tell(int *place, int value)
     int fastnn_told(const int *place)
     void fastnn_add(int *place, int value)
+    void fastnn_tell_progress(fastnn_progress *p, int64_t number)
+    bint fastnn_wait_for(const fastnn_progress *p, int64_t number, const int *stop)
     void fastnn_tell_steps(int64_t *place, int64_t value)
     int64_t fastnn_told_steps(const int64_t *place)
     int fastnn_forked

@@ -584,6 +584,7 @@ cdef class Core:
         s.parts = parts
         if parts:
             self._take_replicas(m, threads)
+        s.begun = <fastnn_progress *>m.take(threads, sizeof(fastnn_progress))
         s.used = NULL
         if is_large(net.layers):
             s.used = <uint32_t *>m.take(threads * net.layers.in_panels, sizeof(uint32_t))

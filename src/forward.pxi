@@ -94,7 +94,7 @@ cdef inline void dense_panels(const Network *net, const Layer *layer, int activa
         used = NULL
     K.dense(y, stride, x, stride, at(net, net.params, layer.weight),
             at(net, net.params, layer.bias), 0 if activation == RELU else -INFINITY_,
-            rows, layer.n_in, layer.n_out, first, last, used)
+            rows, layer.n_in, layer.n_out, first, last, 0, layer.n_in, used)
     if activation != RELU and activation != IDENTITY:
         K.activate(activation, layer.parameter, y + first * stride * K.itemsize, NULL, stride, rows,
                    min(layer.n_out, last * K.nr) - first * K.nr)

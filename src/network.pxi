@@ -109,15 +109,16 @@ cdef inline Block block_of(Layer *layer, ptrdiff_t j, ptrdiff_t p, ptrdiff_t nr)
     return block
 
 
-cdef double cost_of(const Block *block, ptrdiff_t nr) noexcept nogil:
+cdef double cost_of(const Block *block, const kernels *K) noexcept nogil:
     """About proportional to the time; a whole number, so that sums of costs are exact."""
-    cdef ptrdiff_t width = nr
-    if block.cols <= nr // 4:
-        width = nr // 4
-    elif block.cols <= nr // 2:
-        width = nr // 2
+    cdef ptrdiff_t width = K.nr
+    if block.cols <= K.narrowest:
+        width = K.narrowest
+    elif block.cols <= K.lanes:
+        width = K.lanes
     # the optimizer's part is not in proportion; a block of a later layer is also transposed
-    return <double>block.rows * <double>(width + nr // 4) * (5 if block.layer.transposed >= 0 else 4)
+    return (<double>block.rows * <double>(8 * width + K.nr)
+            * (5 if block.layer.transposed >= 0 else 4))
 
 
 cdef void list_blocks(Network *net) noexcept nogil:
@@ -133,7 +134,7 @@ cdef void list_blocks(Network *net) noexcept nogil:
                 for j in range(group * abreast, min((group + 1) * abreast, layer.out_panels)):
                     block[0] = block_of(layer, j, p, nr)
                     block.begin = net.cost
-                    net.cost += cost_of(block, nr)
+                    net.cost += cost_of(block, net.K)
                     block += 1
         if i == 0:
             net.first_cost = net.cost

@@ -19,6 +19,7 @@
 #include <malloc.h>
 #elif !defined(__EMSCRIPTEN__)
 #include <pthread.h>
+#include <sched.h>
 #endif
 #if defined(__linux__)
 #ifndef _GNU_SOURCE
@@ -26,7 +27,6 @@
 #endif
 #include <limits.h>
 #include <linux/futex.h>
-#include <sched.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -134,12 +134,22 @@ static inline uint64_t fastnn_join(fastnn_barrier *b, int thread, int team)
     return mode;
 }
 
-#if defined(__linux__) && defined(__GNUC__)
 #define SPINS 500   /* of some 20 ns */
 #define YIELDS 2000 /* of some 500 ns */
 
-static inline void fastnn_relax(void)
+/* What a thread does that waits, the i-th time that it looks. */
+static inline void fastnn_relax(int i)
 {
+#if !defined(_WIN32)
+    if (i >= SPINS + YIELDS) {
+        const struct timespec pause = {0, 100000};
+        nanosleep(&pause, NULL);
+    } else if (i >= SPINS) {
+        sched_yield();
+    }
+#endif
+    if (i >= SPINS)
+        return;
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
@@ -147,6 +157,7 @@ static inline void fastnn_relax(void)
 #endif
 }
 
+#if defined(__linux__) && defined(__GNUC__)
 static void fastnn_wait(fastnn_barrier *b, int thread, int team)
 {
     const unsigned turn = __atomic_load_n(&b->turn, __ATOMIC_RELAXED);
@@ -163,10 +174,7 @@ static void fastnn_wait(fastnn_barrier *b, int thread, int team)
             return;
         if (i == SPINS)
             fastnn_spread_out(b, thread, team);
-        if (i < SPINS)
-            fastnn_relax();
-        else
-            sched_yield();
+        fastnn_relax(i);
     }
     __atomic_add_fetch(&b->sleepers, 1, __ATOMIC_SEQ_CST);
     while (__atomic_load_n(&b->turn, __ATOMIC_SEQ_CST) == turn)
@@ -276,6 +284,28 @@ static inline int fastnn_told(const int *place) { return __atomic_load_n(place, 
 static inline void fastnn_add(int *place, int value)
 {
     __atomic_add_fetch(place, value, __ATOMIC_RELAXED);
+}
+
+/* A number that only grows, and what was written before it was told; one on each line. */
+typedef struct {
+    int64_t number;
+    char line[64 - sizeof(int64_t)];
+} fastnn_progress;
+
+static inline void fastnn_tell_progress(fastnn_progress *p, int64_t number)
+{
+    __atomic_store_n(&p->number, number, __ATOMIC_RELEASE);
+}
+
+/* Waits until it is `number`; false if `stop` is told before. */
+static inline int fastnn_wait_for(const fastnn_progress *p, int64_t number, const int *stop)
+{
+    for (int i = 0; __atomic_load_n(&p->number, __ATOMIC_ACQUIRE) < number; i += i < SPINS + YIELDS) {
+        if (fastnn_told(stop))
+            return 0;
+        fastnn_relax(i);
+    }
+    return 1;
 }
 
 static inline void fastnn_tell_steps(int64_t *place, int64_t value)

@@ -7,9 +7,9 @@
 #   blocks   each thread takes its blocks of the weights: gradient x' d of the block, and the
 #            optimizer's update while that is in the cache.
 #
-# A thread's units are those whose weights are in its blocks, but for parts of panels, so that these
-# weights and the packed inputs stay in its own cache: where processors share none, taking back what
-# another has read costs more than the arithmetic.
+# A thread's part of the units' sums is that of the weights in its blocks, so that these weights and the
+# packed inputs stay in its own cache: where processors share none, taking back what another has read
+# costs more than the arithmetic.
 #
 # A small network is trained apart: in the phase of the rows each thread also makes what its parts of
 # the batch add to the gradients, which is less to hand over than activations and weights; afterwards
@@ -25,6 +25,11 @@ cdef enum:
     WEIGHTS_FOR_A_ROW = 100
     MOST_PARTS = 4
 cdef double FLOP_OF_PART = 700e3
+
+
+# So many tiles of rows at a time where two threads take sums one after the other.
+cdef enum:
+    TILES_TO_SHARE = 4
 
 
 cdef enum Mode:
@@ -75,6 +80,7 @@ cdef struct Steps:
     bint by_units          # whether there is the phase of the units
     int n_inputs           # input of the first layer: for each thread, or for all
     char **inputs
+    fastnn_progress *begun # of so many rows, by each thread: the sums that the next one goes on with
     uint32_t *used         # the inputs that are not zero in all rows, by threads; or NULL
     char **x               # input of each other layer, and the output of the last
     char **d               # gradient of the loss by each layer's output sums
@@ -254,54 +260,61 @@ cdef void take_inputs(const Steps *s, const Batch *b, int thread, ptrdiff_t firs
 
 
 cdef void take_sums(const Steps *s, int i, int thread, ptrdiff_t first, ptrdiff_t last,
-                    ptrdiff_t first_panel, ptrdiff_t last_panel) noexcept nogil:
-    """Panels of the sums of layer i, of rows [first, last) of the batch; ReLU, if it can be."""
+                    ptrdiff_t first_panel, ptrdiff_t last_panel, ptrdiff_t begin,
+                    ptrdiff_t end) noexcept nogil:
+    """Panels of the sums of layer i over inputs [begin, end), of rows [first, last) of the batch;
+    ReLU, if it can be."""
     cdef Network *net = s.net
     cdef const kernels *K = net.K
     cdef Layer *layer = &net.layers[i]
     cdef ptrdiff_t stride = s.capacity * K.nr, offset = first * K.nr * K.itemsize
-    if first < last and first_panel < last_panel:
+    if begin < end:
         K.dense(s.x[i + 1] + offset, stride, input_of(s, i, thread) + offset, stride,
                 at(net, net.params, layer.weight), at(net, net.params, layer.bias),
                 0 if layer.inner == RELU and not layer.keeps_slope else -INFINITY_,
-                last - first, layer.n_in, layer.n_out, first_panel, last_panel,
+                last - first, layer.n_in, layer.n_out, first_panel, last_panel, begin, end,
                 used_by(s, thread) if s.used and i == 0 else NULL)
 
 
-cdef struct Place:
-    # in the first layer's list of blocks, as one of its sums: so many rows of the `abreast` panels
-    # from `panel` on come before it
-    ptrdiff_t panel, abreast, rows
+cdef inline ptrdiff_t group_of(const Network *net, ptrdiff_t block) noexcept nogil:
+    """The first of the panels that are listed abreast with a block of the first layer."""
+    cdef ptrdiff_t abreast = panels_abreast(net, net.layers)
+    return block // (abreast * net.layers.in_panels) * abreast
 
 
-cdef Place place_of(const Network *net, ptrdiff_t block, ptrdiff_t rows) noexcept nogil:
-    cdef Place place
+cdef inline ptrdiff_t inputs_before(const Network *net, ptrdiff_t block, ptrdiff_t j) noexcept nogil:
+    """How many of the first layer's inputs have their weights for panel j in front of a block."""
     cdef Layer *layer = net.layers
-    place.abreast = panels_abreast(net, layer)
-    place.panel = block // (place.abreast * layer.in_panels) * place.abreast
-    place.abreast = min(place.abreast, layer.out_panels - place.panel)
-    place.rows = 0
-    if place.abreast > 0:
-        place.rows = (rows * (block - place.panel * layer.in_panels)
-                      // (place.abreast * layer.in_panels))
-    return place
+    cdef ptrdiff_t abreast = panels_abreast(net, layer), group = j // abreast * abreast
+    cdef ptrdiff_t width = min(abreast, layer.out_panels - group)
+    cdef ptrdiff_t listed = max(0, block - group * layer.in_panels + width - 1 - (j - group))
+    return min(listed // width * net.K.nr, layer.n_in)
 
 
 cdef void units_phase(Steps *s, const Batch *b, int thread, int team) noexcept nogil:
+    """The sums of a thread's units.  Where two threads share the weights of some, the second goes on
+    from what the first has summed, and both take few rows at a time."""
+    cdef Network *net = s.net
     cdef Part part = part_of(s, thread, team)
-    cdef Place begin = place_of(s.net, part.first, b.rows)
-    cdef Place end = place_of(s.net, part.last, b.rows)
-    cdef ptrdiff_t inner = begin.panel + begin.abreast
-    cdef ptrdiff_t first = 0, last, rows = block_rows(s.net), chunks = (b.rows + rows - 1) // rows
+    cdef ptrdiff_t first_panel = group_of(net, part.first), head = group_of(net, part.last - 1)
+    cdef ptrdiff_t end_panel = min(head + panels_abreast(net, net.layers), net.layers.out_panels)
+    cdef ptrdiff_t first = 0, last, j, begin, end
+    cdef ptrdiff_t rows = block_rows(net), chunks
+    if inputs_before(net, part.first, first_panel) > 0 or (
+            inputs_before(net, part.last, end_panel - 1) < net.layers.n_in):
+        rows = min(rows, TILES_TO_SHARE * net.K.mr)
+    chunks = (b.rows + rows - 1) // rows
     while chunks > 0 and not fastnn_told(&s.watch.stop):
         last = first + (b.rows - first + chunks - 1) // chunks
         take_inputs(s, b, thread, first, last - first)
-        if begin.panel == end.panel:
-            take_sums(s, 0, thread, max(first, begin.rows), min(last, end.rows), begin.panel, inner)
-        else:
-            take_sums(s, 0, thread, max(first, begin.rows), last, begin.panel, inner)
-            take_sums(s, 0, thread, first, last, inner, end.panel)
-            take_sums(s, 0, thread, first, min(last, end.rows), end.panel, end.panel + end.abreast)
+        for j in range(end_panel - 1, first_panel - 1, -1):
+            begin, end = inputs_before(net, part.first, j), inputs_before(net, part.last, j)
+            if begin > 0 and not fastnn_wait_for(&s.begun[thread - 1], b.first + last,
+                                                 &s.watch.stop):
+                return
+            take_sums(s, 0, thread, first, last, j, j + 1, begin, end)
+            if j == head:
+                fastnn_tell_progress(&s.begun[thread], b.first + last)
         first = last
         chunks -= 1
         if thread == 0:
@@ -354,7 +367,7 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, int thread, ptr
         x = s.x[i + 1] + offset
         slope = s.slope[i] + offset if layer.keeps_slope else NULL
         if i > 0 or not s.by_units:
-            take_sums(s, i, thread, first, first + rows, 0, layer.out_panels)
+            take_sums(s, i, thread, first, first + rows, 0, layer.out_panels, 0, layer.n_in)
         if slope or (layer.inner != RELU and layer.inner != IDENTITY):
             K.activate(layer.inner, layer.parameter, x, slope, stride, rows, layer.n_out)
         if i < last and is_disturbed(&net.layers[i + 1]):
@@ -377,7 +390,8 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, int thread, ptr
         layer = &net.layers[i]
         d = s.d[i - 1] + offset
         K.dense(d, stride, s.d[i] + offset, stride, at(net, net.transposed, layer.transposed),
-                NULL, -INFINITY_, rows, layer.n_out, layer.n_in, 0, layer.in_panels, NULL)
+                NULL, -INFINITY_, rows, layer.n_out, layer.n_in, 0, layer.in_panels, 0, layer.n_out,
+                NULL)
         layer = &net.layers[i - 1]
         if layer.keeps_slope or layer.inner != IDENTITY:
             K.activate_backward(layer.inner, layer.parameter, d, s.x[i] + offset,
@@ -791,6 +805,7 @@ cdef void run_steps(Steps *s, ptrdiff_t first, ptrdiff_t last) noexcept nogil:
     else:
         if s.apart:
             list_views(s)
+        memset(s.begun, 0, s.threads * sizeof(fastnn_progress))
         fastnn_call_team(s.barrier)
         with parallel(num_threads=s.threads):
             take_steps_in_team(s, first, last, threadid(), fastnn_team_size())

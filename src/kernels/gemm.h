@@ -18,7 +18,7 @@
                        end > NR ? __builtin_unreachable() : (void)0, 1);                 \
          left_ = left_ >> end << end)
 
-static const REAL NAME(zeros)[4 * NR] __attribute__((aligned(VECTOR_BYTES)));
+static const REAL NAME(zeros)[NR] __attribute__((aligned(VECTOR_BYTES)));
 
 #define START(i)                                                        \
     vec c##i##0 = LOAD(start + i * step);                               \
@@ -52,15 +52,14 @@ static const REAL NAME(zeros)[4 * NR] __attribute__((aligned(VECTOR_BYTES)));
 #define LOOKS_AHEAD(mr) (VECTOR_BYTES >= 32 && (mr) > MR / 2)
 #define AHEAD (2048 / (ptrdiff_t)sizeof(REAL))
 
-/* C (mr, nv vectors) = max(low, bias + A (mr, n) W (n, nv vectors)); A's panels a_stride apart.
- * Columns of A that are not in `used`, if that is given, are passed over. */
+/* C (mr, nv vectors) = max(low, start + A (mr, n) W (n, nv vectors)); A's panels a_stride apart, and
+ * the rows that the sums start from `step`.  Columns of A that are not in `used`, if that is given, are
+ * passed over. */
 INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, ptrdiff_t a_stride,
-                           const REAL *w, const REAL *bias, REAL floor, ptrdiff_t n,
-                           const uint32_t *used)
+                           const REAL *w, const REAL *start, ptrdiff_t step, REAL floor,
+                           ptrdiff_t n, const uint32_t *used)
 {
     const vec low = splat(floor);
-    const REAL *start = bias;
-    const ptrdiff_t step = 0;
     ROWS(START)
     for (; n > 0; n -= NR, a += a_stride, w += NR * NR) {
         FOR_RUNS (k, end, first_bits(n) & (used ? *used++ : ALL_BITS))
@@ -104,7 +103,8 @@ INLINE void NAME(column_tile)(const int mr, const int nv, REAL *c, const REAL *a
 /* One row times up to four panels of W, so that as many sums are under way as hide their latency. */
 INLINE void NAME(wide_tile)(const int panels, const int nv, REAL *c, ptrdiff_t c_stride,
                             const REAL *a, ptrdiff_t a_stride, const REAL *w, ptrdiff_t w_stride,
-                            const REAL *bias, REAL floor, ptrdiff_t n, const uint32_t *used)
+                            const REAL *start, ptrdiff_t step, REAL floor, ptrdiff_t n,
+                            const uint32_t *used)
 {
     const vec low = splat(floor);
 #define PANELS(DO) DO(0, 2) DO(1, 2) DO(2, 2) DO(3, nv)
@@ -112,9 +112,9 @@ INLINE void NAME(wide_tile)(const int panels, const int nv, REAL *c, ptrdiff_t c
 #define WIDE_START(p, v)                                     \
     vec c##p##0 = {0}, c##p##1 = {0};                        \
     if (FIRST_PANEL(p) >= 0) {                               \
-        c##p##0 = LOAD(bias + FIRST_PANEL(p) * NR);          \
+        c##p##0 = LOAD(start + FIRST_PANEL(p) * step);       \
         if (v > 1)                                           \
-            c##p##1 = LOAD(bias + FIRST_PANEL(p) * NR + LANES); \
+            c##p##1 = LOAD(start + FIRST_PANEL(p) * step + LANES); \
     }
     PANELS(WIDE_START)
     for (; n > 0; n -= NR, a += a_stride, w += NR * NR) {
@@ -140,18 +140,18 @@ INLINE void NAME(wide_tile)(const int panels, const int nv, REAL *c, ptrdiff_t c
     PANELS(WIDE_FINISH)
 }
 
-typedef void NAME(row_tile_fn)(REAL *, const REAL *, ptrdiff_t, const REAL *, const REAL *, REAL,
-                               ptrdiff_t, const uint32_t *);
+typedef void NAME(row_tile_fn)(REAL *, const REAL *, ptrdiff_t, const REAL *, const REAL *, ptrdiff_t,
+                               REAL, ptrdiff_t, const uint32_t *);
 typedef void NAME(column_tile_fn)(REAL *, const REAL *, const REAL *, ptrdiff_t, int);
 typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, const REAL *, ptrdiff_t,
-                                const REAL *, REAL, ptrdiff_t, const uint32_t *);
+                                const REAL *, ptrdiff_t, REAL, ptrdiff_t, const uint32_t *);
 
 #define DEFINE_TILES(mr, nv)                                                                      \
     static __attribute__((noinline)) void NAME(row_tile_##mr##x##nv)(                             \
-        REAL *c, const REAL *a, ptrdiff_t as, const REAL *w, const REAL *b, REAL low, ptrdiff_t n, \
-        const uint32_t *used)                                                                     \
+        REAL *c, const REAL *a, ptrdiff_t as, const REAL *w, const REAL *start, ptrdiff_t step,   \
+        REAL low, ptrdiff_t n, const uint32_t *used)                                              \
     {                                                                                             \
-        NAME(row_tile)(mr, nv, c, a, as, w, b, low, n, used);                                     \
+        NAME(row_tile)(mr, nv, c, a, as, w, start, step, low, n, used);                           \
     }                                                                                             \
     static __attribute__((noinline)) void NAME(column_tile_##mr##x##nv)(                          \
         REAL *c, const REAL *a, const REAL *d, ptrdiff_t rows, int fresh)                         \
@@ -161,9 +161,9 @@ typedef void NAME(wide_tile_fn)(REAL *, ptrdiff_t, const REAL *, ptrdiff_t, cons
 #define DEFINE_WIDE(panels, nv)                                                                   \
     static __attribute__((noinline)) void NAME(wide_tile_##panels##x##nv)(                        \
         REAL *c, ptrdiff_t cs, const REAL *a, ptrdiff_t as, const REAL *w, ptrdiff_t ws,          \
-        const REAL *b, REAL low, ptrdiff_t n, const uint32_t *used)                               \
+        const REAL *start, ptrdiff_t step, REAL low, ptrdiff_t n, const uint32_t *used)           \
     {                                                                                             \
-        NAME(wide_tile)(panels, nv, c, cs, a, as, w, ws, b, low, n, used);                        \
+        NAME(wide_tile)(panels, nv, c, cs, a, as, w, ws, start, step, low, n, used);              \
     }
 #ifdef HALF_TILES
 #define DEFINE_ALL(mr) DEFINE_TILES(mr, 0) DEFINE_TILES(mr, 1) DEFINE_TILES(mr, 2)
@@ -224,29 +224,35 @@ INLINE int NAME(tile_vectors)(ptrdiff_t col, ptrdiff_t cols)
 static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t a_stride,
                         const void *w_, const void *bias_, double floor, ptrdiff_t rows,
                         ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last,
-                        const uint32_t *used)
+                        ptrdiff_t from, ptrdiff_t to, const uint32_t *used)
 {
-    const ptrdiff_t w_stride = n_in * NR, bias_step = bias_ ? NR : 0;
+    const ptrdiff_t w_stride = n_in * NR, n = to - from;
+    const REAL low = to < n_in ? -INFINITE : (REAL)floor;
     REAL *c = (REAL *)c_ + first * c_stride;
-    const REAL *a = a_, *w = (const REAL *)w_ + first * w_stride;
-    const REAL *bias = bias_ ? (const REAL *)bias_ + first * NR : NAME(zeros);
+    const REAL *a = (const REAL *)a_ + from / NR * a_stride;
+    const REAL *w = (const REAL *)w_ + first * w_stride + from * NR;
+    /* sums go on from C, or start from the bias or from zero: the next panel's, and the next row's */
+    const REAL *start = from > 0 ? c : bias_ ? (const REAL *)bias_ + first * NR : NAME(zeros);
+    const ptrdiff_t start_step = from > 0 ? c_stride : bias_ ? NR : 0, row_step = from > 0 ? NR : 0;
+    if (used)
+        used += from / NR;
     if (rows == 1) {
-        for (ptrdiff_t j = first, n; j < last; j += n) {
-            n = last - j < 4 ? last - j : 4;
-            const int nv = tile_vectors((j + n - 1) * NR, n_out);
-            NAME(wide_tiles)[n - 1][nv](c, c_stride, a, a_stride, w, w_stride, bias, (REAL)floor, n_in,
-                                        used);
-            c += n * c_stride;
-            w += n * w_stride;
-            bias += n * bias_step;
+        for (ptrdiff_t j = first, panels; j < last; j += panels) {
+            panels = last - j < 4 ? last - j : 4;
+            const int nv = tile_vectors((j + panels - 1) * NR, n_out);
+            NAME(wide_tiles)[panels - 1][nv](c, c_stride, a, a_stride, w, w_stride, start, start_step,
+                                             low, n, used);
+            c += panels * c_stride;
+            w += panels * w_stride;
+            start += panels * start_step;
         }
         return;
     }
-    for (ptrdiff_t j = first; j < last; j++, c += c_stride, w += w_stride, bias += bias_step) {
+    for (ptrdiff_t j = first; j < last; j++, c += c_stride, w += w_stride, start += start_step) {
         const int nv = tile_vectors(j * NR, n_out);
         FOR_TILES (r, height, rows)
-            NAME(row_tiles)[height - 1][nv](c + r * NR, a + r * NR, a_stride, w, bias, (REAL)floor,
-                                            n_in, used);
+            NAME(row_tiles)[height - 1][nv](c + r * NR, a + r * NR, a_stride, w, start + r * row_step,
+                                            row_step, low, n, used);
     }
 }
 

@@ -79,6 +79,7 @@ typedef struct {
     int itemsize;
     int lanes; /* elements of a vector */
     int nr;    /* columns of a panel: two vectors */
+    int narrowest; /* columns of the narrowest tile: a vector, or half of one */
     int mr;    /* most rows of a tile */
 
     /* Rows of a row-major matrix, `order[r]` or r, into panels, padding zeroed. */
@@ -93,12 +94,13 @@ typedef struct {
     ptrdiff_t (*used_columns)(uint32_t *used, const void *x, ptrdiff_t stride, ptrdiff_t rows,
                               ptrdiff_t cols);
 
-    /* C = max(A W + bias, floor) for the panels [first, last) of C (rows, n_out); bias may be NULL.
-     * `used` is of A, or NULL. */
+    /* C = max(A W + bias, floor) for the panels [first, last) of C (rows, n_out); bias may be NULL, and
+     * `used`, which is of A.  Or the part of these sums over the columns [from, to) of A, which are
+     * whole panels: from > 0 goes on from what is in C, and the floor is the last one's. */
     void (*dense)(void *c, ptrdiff_t c_stride, const void *a, ptrdiff_t a_stride,
                   const void *w, const void *bias, double floor, ptrdiff_t rows,
                   ptrdiff_t n_in, ptrdiff_t n_out, ptrdiff_t first, ptrdiff_t last,
-                  const uint32_t *used);
+                  ptrdiff_t from, ptrdiff_t to, const uint32_t *used);
     /* G (n_in, cols) of one panel = A' D: A (rows, n_in <= nr) and D (rows, cols) one panel each. */
     void (*weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
                             ptrdiff_t n_in, ptrdiff_t cols, uint32_t used);

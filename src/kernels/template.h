@@ -25,6 +25,7 @@ static const kernels NAME(table) = {
     .itemsize = sizeof(REAL),
     .lanes = LANES,
     .nr = NR,
+    .narrowest = NARROWEST ? LANES : LANES / 2,
     .mr = MR,
     .pack = NAME(pack),
     .unpack = NAME(unpack),
