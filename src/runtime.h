@@ -140,16 +140,17 @@ static inline uint64_t fastnn_join(fastnn_barrier *b, int thread, int team)
 /* What a thread does that waits, the i-th time that it looks. */
 static inline void fastnn_relax(int i)
 {
-#if !defined(_WIN32)
-    if (i >= SPINS + YIELDS) {
+#if !defined(_WIN32) && !defined(__EMSCRIPTEN__)
+    if (i >= SPINS) {
         const struct timespec pause = {0, 100000};
-        nanosleep(&pause, NULL);
-    } else if (i >= SPINS) {
-        sched_yield();
+        if (i < SPINS + YIELDS)
+            sched_yield();
+        else
+            nanosleep(&pause, NULL);
+        return;
     }
 #endif
-    if (i >= SPINS)
-        return;
+    (void)i;
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_ia32_pause();
 #elif defined(__aarch64__)
