@@ -62,11 +62,13 @@ INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, p
     const vec low = splat(floor);
     ROWS(START)
     for (; n > 0; n -= NR, a += a_stride, w += NR * NR) {
-        FOR_RUNS (k, end, first_bits(n) & (used ? *used++ : ALL_BITS))
-            for (const REAL *w_k = w + k * NR; k < end; k++, w_k += NR) {
-                if (LOOKS_AHEAD(mr) && n > NR) {
-                    prefetch(w_k + AHEAD, nv > 1 ? NR : LANES);
-                    __builtin_prefetch(a + a_stride + k * mr, 0, 3);
+        const REAL *const next = n > NR ? a + a_stride : a;
+        const ptrdiff_t ahead = n > NR ? AHEAD : 0; /* a branch in the loop would cost a register */
+        FOR_RUNS (k, end, first_bits(n) & (used ? *used++ : ALL_BITS)) {
+            _Pragma("GCC unroll 1") for (const REAL *w_k = w + k * NR; k < end; k++, w_k += NR) {
+                if (LOOKS_AHEAD(mr)) {
+                    prefetch(w_k + ahead, nv > 1 ? NR : LANES);
+                    __builtin_prefetch(next + k * mr, 0, 3);
                 }
                 const vec w0 = LOAD(w_k), w1 = nv > 1 ? LOAD(w_k + LANES) : w0;
                 const hvec half0 = LOAD_HALF(w_k);
@@ -74,6 +76,7 @@ INLINE void NAME(row_tile)(const int mr, const int nv, REAL *c, const REAL *a, p
 #define ROW_STEP(i) ACCUMULATE(i, a[i * NR + k])
                 ROWS(ROW_STEP)
             }
+        }
     }
     ROWS(FINISH)
 }
