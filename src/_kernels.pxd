@@ -104,7 +104,7 @@ cdef extern from "runtime.h" nogil:
     ctypedef struct fastnn_barrier:
         pass
     ctypedef struct fastnn_progress:
-        int64_t number
+        pass
     void fastnn_call_team(fastnn_barrier *b)
     uint64_t fastnn_join(fastnn_barrier *b, int thread, int team)
     void fastnn_set_float_mode(uint64_t mode)

@@ -244,11 +244,11 @@ def test_inputs_that_are_zero_in_all_rows(layers, pattern, dtype, assert_same_wi
     zero = unused(pattern, layers[0])
     X, y = problem(Network(layers, seed=0), 130)
     X[:, zero] = np.where(X[:, zero] > 0, 0.0, -0.0)
+    (start, bias), *rest = Network(layers, dtype=dtype, seed=0).weights
 
     def trained(columns):
         net = Network([columns.sum(), *layers[1:]], optimizer=Adam(0.01), dtype=dtype, seed=0)
-        start = Network(layers, dtype=dtype, seed=0).weights
-        net.set_weights([(start[0][0][columns], start[0][1]), *start[1:]])
+        net.set_weights([(start[columns], bias), *rest])
         net.fit(X[:, columns], y, epochs=2, batch_size=61)
         return net, X[:, columns]
 
@@ -262,7 +262,6 @@ def test_inputs_that_are_zero_in_all_rows(layers, pattern, dtype, assert_same_wi
 
     assert_same_with_threads(with_all, 2, 3)
     W, *expected = with_all()
-    start = Network(layers, dtype=dtype, seed=0).weights[0][0]
     np.testing.assert_array_equal(W[zero], start[zero])
     if not zero.all():
         fewer, *got = figures(*trained(~zero))

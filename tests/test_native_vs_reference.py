@@ -311,6 +311,14 @@ def test_the_number_of_threads_changes_no_bit(clip_norm, dtype, assert_same_with
     assert_same_with_threads(everything, 2, 3, 4)
 
 
+def assert_same_in_parts(net, X, *sizes):
+    """The outputs have the same bits when so many rows are predicted at a time."""
+    whole = net.predict(X)
+    for rows in sizes:
+        parts = [net.predict(X[start : start + rows]) for start in range(0, len(X), rows)]
+        np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+
 @EACH_ISA
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("n_threads", [1, 2, 4])
@@ -321,10 +329,7 @@ def test_the_other_rows_change_no_bit(n_threads, dtype):
     net = Network(layers, dtype=dtype, seed=0)
     assert 2 * sum(W.size for W, _ in net.weights) > 2e6 * n_threads
     X, _ = problem(net, 120)
-    whole = net.predict(X)
-    for rows in (1, 7, 13, 111):
-        parts = [net.predict(X[start : start + rows]) for start in range(0, len(X), rows)]
-        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert_same_in_parts(net, X, 1, 7, 13, 111)
 
 
 @EACH_ISA
@@ -339,10 +344,7 @@ def test_rows_with_zeros(hidden, share, dtype):
     X[np.random.default_rng(0).random(X.shape) >= share] = 0
     X[:30, 50:100] = -0.0
     assert_agree(*nets, X, y)
-    whole = nets[0].predict(X)
-    for rows in (1, 2, 7, 30):
-        parts = [nets[0].predict(X[start : start + rows]) for start in range(0, len(X), rows)]
-        np.testing.assert_array_equal(np.concatenate(parts), whole)
+    assert_same_in_parts(nets[0], X, 1, 2, 7, 30)
 
 
 # -- anything
