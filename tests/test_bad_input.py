@@ -305,6 +305,19 @@ def test_a_good_call_does_change_what_is_compared(net):
     assert pickle.dumps(net) != state
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("columns", [1, 3, 15, 16, 17, 31, 32, 33, 47, 64])
+def test_no_element_is_overlooked(columns, dtype, backend):
+    net = Network([columns, 2], backend=backend, dtype=dtype)
+    array = np.zeros((3, columns), dtype)
+    for row, column in np.ndindex(array.shape):
+        array[row, column] = np.nan if column % 2 else -np.inf
+        with pytest.raises(ValueError, match=f"X must be finite.* row {row}, column {column}$"):
+            net.predict(array)
+        array[row, column] = 0
+    assert np.isfinite(net.predict(array)).all()
+
+
 def test_out_must_not_be_the_input(backend):
     net = Network([4, 4], backend=backend)
     array = np.zeros((6, 4), np.float32)
