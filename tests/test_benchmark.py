@@ -15,7 +15,7 @@ from conftest import require_native
 import fastnn
 from fastnn import _config
 from fastnn.__main__ import main
-from fastnn.benchmark import cli, peers, timing
+from fastnn.benchmark import cli, machine, peers, timing
 from fastnn.benchmark.cases import CASES, Case
 from fastnn.benchmark.compare import Change, changes, check, comparison
 from fastnn.benchmark.machine import Machine, Others
@@ -345,6 +345,21 @@ class TestSections:
     def test_others_take_no_more_than_there_is(self):
         cores = Others().cores()
         assert cores is None or cores >= 0
+
+
+@pytest.mark.usefixtures("native")
+@pytest.mark.parametrize(("seconds", "peak"), [(0, 2e9), (2, 2e9), (60, 1e9)])
+def test_processors_that_are_halves_of_one(seconds, peak, monkeypatch, clock):
+    """As a virtual machine's may be for seconds: the peak is looked at again, but not for ever."""
+
+    def fma_peak(itemsize, threads, duration):
+        clock.work(duration)
+        return 1e9 if clock.wall < seconds else threads * 1e9
+
+    monkeypatch.setattr("fastnn._native.fma_peak", fma_peak)
+    monkeypatch.setattr(machine, "time", clock)
+    assert machine._peak(4, 2) == peak
+    assert clock.wall < 5
 
 
 @pytest.mark.parametrize("name", [name for name in peers.names() if name != "native"])
