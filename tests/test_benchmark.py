@@ -284,6 +284,7 @@ class TestSections:
         assert fit.steps(150) == 2 * 5
         monkeypatch.setattr(estimators, "_FITS", (fit,))
         monkeypatch.setattr(estimators, "_PREDICTIONS", (("predict", 3),))
+        monkeypatch.delenv("FASTNN_DATA", raising=False)
         found = report(*estimators.measure(run))
         assert [(r.case, r.subject) for r in found.results] == [
             (f"{case}; {dtype}", subject)
@@ -313,6 +314,7 @@ class TestSections:
         run = Run([], [], "float64", 1, Plan(), quick=True)
         monkeypatch.delenv("FASTNN_DATA", raising=False)
         assert "noise" in mnist._task(run)[1]
+        assert estimators._data(estimators._MNIST, "float64", 3) is None
         images = np.full((7500, 28, 28), 255, np.uint8)
         labels = np.arange(7500) % 10
         np.savez(
@@ -324,6 +326,9 @@ class TestSections:
         assert task.X.dtype == np.float64
         assert task.X.min() == 1.0
         assert len(task.X) == task.case.rows
+        X, y = estimators._data(estimators._MNIST, "float64", 200)
+        np.testing.assert_array_equal(X, task.X[:200])
+        np.testing.assert_array_equal(y, labels[:200])
 
     def test_populations_learn_what_sklearn_learns(self):
         pytest.importorskip("sklearn", reason='needs pip install "fastnn[sklearn]"')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from fastnn._types import Array
 from fastnn.benchmark.report import Report, Result, columns, number
 from fastnn.benchmark.report import table as markdown
 from fastnn.benchmark.run import Run
+from fastnn.benchmark.sections.mnist import first_images
 from fastnn.benchmark.timing import interleaved
 
 __all__ = ["KINDS", "NOT_MEASURED", "beside", "measure", "table"]
@@ -50,15 +51,20 @@ class _Fit:
         return self.epochs * -(-rows // self.batch)
 
 
-_SEED = (784, 100, 100, 10)
+_SEED = _Fit("seed", (784, 100, 100, 10), 5_000, 100, epochs=4)
+_MNIST = replace(_SEED, name="MNIST")
+"""The same network over images, of which the most part is blank; the others are of noise."""
+
 _FITS = (
     _Fit("iris", (4, 10, 3), 150, 150, epochs=50),
     _Fit("tiny", (8, 16, 1), 16_000, 32),
     _Fit("small", (20, 64, 64, 2), 16_000, 64),
-    _Fit("seed", _SEED, 5_000, 100, epochs=4),
-    _Fit("seed", _SEED, 5_000, 100, epochs=4, early_stopping=True),
+    _SEED,
+    replace(_SEED, early_stopping=True),
+    _MNIST,
 )
 _PREDICTIONS = (("predict", 1), ("predict", 10_000), ("predict_proba", 10_000))
+_ROWS = 1000  # that those who predict are fitted to
 
 
 def measure(run: Run) -> Iterator[Result]:
@@ -70,29 +76,42 @@ def measure(run: Run) -> Iterator[Result]:
         warnings.simplefilter("ignore")  # that few epochs are not enough
         for dtype in ("float32", "float64"):
             for fit in _FITS:
-                X, y = _data(fit, dtype, fit.rows // 8 if run.quick else fit.rows)
-                calls = {label: _fit(module, fit, X, y) for label, module in kinds.items()}
-                for subject, timing in interleaved(calls, run.plan).items():
-                    label = f"fit {fit.label}; {dtype}"
-                    yield Result.of(_NAME, label, subject, timing, 0.0, parts=fit.steps(len(X)))
-            yield from _predictions(run, kinds, dtype)
+                if data := _data(fit, dtype, fit.rows // 8 if run.quick else fit.rows):
+                    yield from _fits(run, kinds, fit, dtype, *data)
+            for fit in (_SEED, _MNIST):
+                if data := _data(fit, dtype, max(_ROWS, *(rows for _, rows in _PREDICTIONS))):
+                    yield from _predictions(run, kinds, fit, dtype, *data)
 
 
-def _predictions(run: Run, kinds: dict[str, Any], dtype: str) -> Iterator[Result]:
-    fit = _Fit("seed", _SEED, 1000, 100, epochs=1)
-    X, y = _data(fit, dtype, fit.rows)
-    models = {label: _model(module, fit).fit(X, y) for label, module in kinds.items()}
+def _fits(
+    run: Run, kinds: dict[str, Any], fit: _Fit, dtype: str, X: Array, y: Any
+) -> Iterator[Result]:
+    calls = {label: _fit(module, fit, X, y) for label, module in kinds.items()}
+    for subject, timing in interleaved(calls, run.plan).items():
+        label = f"fit {fit.label}; {dtype}"
+        yield Result.of(_NAME, label, subject, timing, 0.0, parts=fit.steps(len(X)))
+
+
+def _predictions(
+    run: Run, kinds: dict[str, Any], fit: _Fit, dtype: str, X: Array, y: Any
+) -> Iterator[Result]:
+    short = replace(fit, epochs=1)
+    models = {k: _model(module, short).fit(X[:_ROWS], y[:_ROWS]) for k, module in kinds.items()}
     for method, rows in _PREDICTIONS:
-        X = np.resize(X, (rows, X.shape[1]))
-        calls = {label: _call(getattr(model, method), X) for label, model in models.items()}
+        calls = {label: _call(getattr(model, method), X[:rows]) for label, model in models.items()}
         for subject, timing in interleaved(calls, run.plan).items():
-            label = f"{method} seed {'-'.join(map(str, _SEED))}; {rows:,}; {dtype}"
+            label = f"{method} {fit.name} {'-'.join(map(str, fit.sizes))}; {rows:,}; {dtype}"
             yield Result.of(_NAME, label, subject, timing, 0.0)
 
 
-def _data(fit: _Fit, dtype: str, rows: int) -> tuple[Array, Any]:
-    rng = np.random.default_rng(0)
+def _data(fit: _Fit, dtype: str, rows: int) -> tuple[Array, Any] | None:
+    """Inputs and targets; None if those of MNIST are asked for and not at hand."""
     rows = max(rows, fit.batch)
+    if fit.name == _MNIST.name:
+        if (images := first_images(rows)) is None:
+            return None
+        return images[0].astype(dtype), images[1]
+    rng = np.random.default_rng(0)
     X = rng.standard_normal((rows, fit.sizes[0])).astype(dtype)
     last = fit.sizes[-1]
     return X, rng.standard_normal(rows) if last == 1 else rng.integers(last, size=rows)

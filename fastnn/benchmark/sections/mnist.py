@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
+from fastnn._types import Array
 from fastnn.benchmark.cases import CASES, Task
 from fastnn.benchmark.report import Report, Result, side_by_side
 from fastnn.benchmark.run import Run
 from fastnn.benchmark.timing import interleaved
 from fastnn.datasets import load_mnist
 
-__all__ = ["measure", "table"]
+__all__ = ["first_images", "measure", "table"]
 
 _CASE = replace(CASES["seed"], name="MNIST", batches=600)
 
@@ -25,13 +27,21 @@ def measure(run: Run) -> Iterator[Result]:
         yield Result.of("mnist", f"{data}; {_CASE.batch}", subject, timing, flop)
 
 
+def first_images(rows: int) -> tuple[Array, Any] | None:
+    """Return the first rows of MNIST and their labels, or None where it is not at hand."""
+    if not os.environ.get("FASTNN_DATA"):
+        return None
+    images = load_mnist(flatten=True, normalize=True)
+    return images.x_train[:rows], images.y_train[:rows]
+
+
 def _task(run: Run) -> tuple[Task, str]:
     """Return MNIST where it is at hand, else noise, and which of them it is."""
     task = run.task(_CASE)
-    if not os.environ.get("FASTNN_DATA"):
+    images = first_images(len(task.X))
+    if images is None:
         return task, f"{len(task.X):,} rows of noise like MNIST"
-    images = load_mnist(flatten=True, normalize=True)
-    X, y = images.x_train[: len(task.X)], images.y_train[: len(task.y)]
+    X, y = images
     found = replace(task, X=X.astype(task.X.dtype), y=y.astype(task.y.dtype))
     return found, f"{len(X):,} rows of MNIST"
 
