@@ -293,6 +293,14 @@ class TestSections:
             for subject in estimators.KINDS
         ]
         assert "| predict seed 784-100-100-10; 3; float64 |" in estimators.table(found)
+        images = np.zeros((1000, 784), np.float32), np.arange(1000) % 10
+        monkeypatch.setattr(estimators, "first_images", lambda rows: images)
+        cases = {result.case for result in estimators.measure(run)}
+        assert cases - {result.case for result in found.results} == {
+            f"{case}; {dtype}"
+            for dtype in ("float32", "float64")
+            for case in ("fit MNIST 784-100-100-10; 100", "predict MNIST 784-100-100-10; 3")
+        }
         monkeypatch.setattr(search, "_BACKENDS", ("threading",))
         found = report(*search.measure(run))
         assert {r.case for r in found.results} == {f"threading, {n}" for n in (1, 2, -1)}
@@ -314,7 +322,7 @@ class TestSections:
         run = Run([], [], "float64", 1, Plan(), quick=True)
         monkeypatch.delenv("FASTNN_DATA", raising=False)
         assert "noise" in mnist._task(run)[1]
-        assert estimators._data(estimators._MNIST, "float64", 3) is None
+        assert mnist.first_images(3) is None
         images = np.full((7500, 28, 28), 255, np.uint8)
         labels = np.arange(7500) % 10
         np.savez(
@@ -326,7 +334,7 @@ class TestSections:
         assert task.X.dtype == np.float64
         assert task.X.min() == 1.0
         assert len(task.X) == task.case.rows
-        X, y = estimators._data(estimators._MNIST, "float64", 200)
+        X, y = estimators._data(estimators._MNIST, mnist.first_images(7500), "float64", 200)
         np.testing.assert_array_equal(X, task.X[:200])
         np.testing.assert_array_equal(y, labels[:200])
 

@@ -97,12 +97,12 @@ def _processor() -> str:
 def _peak(itemsize: int, threads: int) -> float:
     from fastnn._native import fma_peak  # which the rest of fastnn can do without
 
-    expected = 0.9 * threads * max(fma_peak(itemsize, 1, _SECONDS / _LOOKS) for _ in range(_LOOKS))
-    peak, looks, end = 0.0, 0, time.perf_counter() + _PATIENCE
+    expected = 0.9 * threads * fma_peak(itemsize, 1, _SECONDS)
+    end = time.perf_counter() + _PATIENCE
+    peak = fma_peak(itemsize, threads, _LOOKS * _SECONDS)
     # For seconds, the processors of a virtual machine may be halves of one.
-    while looks < _LOOKS or (peak < expected and time.perf_counter() < end):
+    while peak < expected and time.perf_counter() < end:
         peak = max(peak, fma_peak(itemsize, threads, _SECONDS))
-        looks += 1
     return peak
 
 

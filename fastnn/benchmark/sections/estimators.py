@@ -40,9 +40,13 @@ class _Fit:
     early_stopping: bool = False
 
     @property
+    def network(self) -> str:
+        return f"{self.name} {'-'.join(map(str, self.sizes))}"
+
+    @property
     def label(self) -> str:
         stopping = ", early stopping" if self.early_stopping else ""
-        return f"{self.name} {'-'.join(map(str, self.sizes))}; {self.batch}{stopping}"
+        return f"{self.network}; {self.batch}{stopping}"
 
     def steps(self, rows: int) -> int:
         """How many `rows` are trained on by."""
@@ -52,8 +56,8 @@ class _Fit:
 
 
 _SEED = _Fit("seed", (784, 100, 100, 10), 5_000, 100, epochs=4)
+# The same network over images, of which the most part is blank; all others are over noise.
 _MNIST = replace(_SEED, name="MNIST")
-"""The same network over images, of which the most part is blank; the others are of noise."""
 
 _FITS = (
     _Fit("iris", (4, 10, 3), 150, 150, epochs=50),
@@ -61,10 +65,9 @@ _FITS = (
     _Fit("small", (20, 64, 64, 2), 16_000, 64),
     _SEED,
     replace(_SEED, early_stopping=True),
-    _MNIST,
 )
-_PREDICTIONS = (("predict", 1), ("predict", 10_000), ("predict_proba", 10_000))
-_ROWS = 1000  # that those who predict are fitted to
+_ROWS = 10_000  # that there are to predict, and of images at all
+_PREDICTIONS = (("predict", 1), ("predict", _ROWS), ("predict_proba", _ROWS))
 
 
 def measure(run: Run) -> Iterator[Result]:
@@ -72,45 +75,43 @@ def measure(run: Run) -> Iterator[Result]:
         kinds = {label: importlib.import_module(name) for label, name in KINDS.items()}
     except ImportError:
         return
+    images = first_images(_ROWS)
+    over_images = [(_MNIST, images)] if images else []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that few epochs are not enough
         for dtype in ("float32", "float64"):
-            for fit in _FITS:
-                if data := _data(fit, dtype, fit.rows // 8 if run.quick else fit.rows):
-                    yield from _fits(run, kinds, fit, dtype, *data)
-            for fit in (_SEED, _MNIST):
-                if data := _data(fit, dtype, max(_ROWS, *(rows for _, rows in _PREDICTIONS))):
-                    yield from _predictions(run, kinds, fit, dtype, *data)
-
-
-def _fits(
-    run: Run, kinds: dict[str, Any], fit: _Fit, dtype: str, X: Array, y: Any
-) -> Iterator[Result]:
-    calls = {label: _fit(module, fit, X, y) for label, module in kinds.items()}
-    for subject, timing in interleaved(calls, run.plan).items():
-        label = f"fit {fit.label}; {dtype}"
-        yield Result.of(_NAME, label, subject, timing, 0.0, parts=fit.steps(len(X)))
+            for fit, given in [*((fit, None) for fit in _FITS), *over_images]:
+                rows = fit.rows // 8 if run.quick else fit.rows
+                X, y = _data(fit, given, dtype, rows)
+                calls = {label: _fit(module, fit, X, y) for label, module in kinds.items()}
+                for subject, timing in interleaved(calls, run.plan).items():
+                    label = f"fit {fit.label}; {dtype}"
+                    yield Result.of(_NAME, label, subject, timing, 0.0, parts=fit.steps(len(X)))
+            for fit, given in [(_SEED, None), *over_images]:
+                yield from _predictions(run, kinds, fit, dtype, *_data(fit, given, dtype, _ROWS))
 
 
 def _predictions(
     run: Run, kinds: dict[str, Any], fit: _Fit, dtype: str, X: Array, y: Any
 ) -> Iterator[Result]:
-    short = replace(fit, epochs=1)
-    models = {k: _model(module, short).fit(X[:_ROWS], y[:_ROWS]) for k, module in kinds.items()}
+    fit = replace(fit, rows=1000, epochs=1)
+    models = {
+        label: _model(module, fit).fit(X[: fit.rows], y[: fit.rows])
+        for label, module in kinds.items()
+    }
     for method, rows in _PREDICTIONS:
         calls = {label: _call(getattr(model, method), X[:rows]) for label, model in models.items()}
         for subject, timing in interleaved(calls, run.plan).items():
-            label = f"{method} {fit.name} {'-'.join(map(str, fit.sizes))}; {rows:,}; {dtype}"
+            label = f"{method} {fit.network}; {rows:,}; {dtype}"
             yield Result.of(_NAME, label, subject, timing, 0.0)
 
 
-def _data(fit: _Fit, dtype: str, rows: int) -> tuple[Array, Any] | None:
-    """Inputs and targets; None if those of MNIST are asked for and not at hand."""
+def _data(fit: _Fit, given: tuple[Array, Any] | None, dtype: str, rows: int) -> tuple[Array, Any]:
+    """Rows of what is given, or else of noise."""
     rows = max(rows, fit.batch)
-    if fit.name == _MNIST.name:
-        if (images := first_images(rows)) is None:
-            return None
-        return images[0].astype(dtype), images[1]
+    if given:
+        X, y = given
+        return X[:rows].astype(dtype), y[:rows]
     rng = np.random.default_rng(0)
     X = rng.standard_normal((rows, fit.sizes[0])).astype(dtype)
     last = fit.sizes[-1]
