@@ -114,7 +114,7 @@ cdef extern from "runtime.h" nogil:
     int fastnn_possible_team(int team)
     void fastnn_tell(int *place, int value)
     int fastnn_told(const int *place)
-    void fastnn_add(int *place, int value)
+    int fastnn_add(int *place, int value)
     void fastnn_tell_progress(fastnn_progress *p, int64_t number)
     bint fastnn_wait_for(const fastnn_progress *p, int64_t number, const int *stop)
     void fastnn_tell_steps(int64_t *place, int64_t value)

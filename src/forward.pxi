@@ -34,7 +34,8 @@ cdef struct Forward:
     char *buffers          # two per thread
     ptrdiff_t buffer_bytes
     int threads
-    int bad                # told to the team: there was NaN or infinity in X,
+    int taken              # told to the team: how many blocks of rows are,
+    int bad                # there was NaN or infinity in X,
     int overflows          # or is in the outputs
     Watch watch
     int64_t hits[MAX_THREADS]
@@ -136,17 +137,20 @@ cdef inline uint32_t *used_room(const Forward *f, int thread) noexcept nogil:
 
 
 cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
-    """The rows of one thread of a team, block by block."""
-    cdef ptrdiff_t first = f.n * thread // team, last = f.n * (thread + 1) // team
-    cdef ptrdiff_t rows = block_rows(f.net), blocks, take
+    """Blocks of rows, of which each thread of a team takes the next while there are any: one that
+    another program keeps from its processor takes fewer."""
+    cdef ptrdiff_t rows = team * block_rows(f.net)
+    cdef ptrdiff_t blocks = (f.n + rows - 1) // rows * team, block = 0, first
     cdef char *x = f.buffers + 2 * thread * f.buffer_bytes
-    blocks = (last - first + rows - 1) // rows
-    while blocks > 0 and not fastnn_told(&f.bad) and not fastnn_told(&f.watch.stop):
-        take = (last - first + blocks - 1) // blocks
-        forward_rows(f, first, take, x, x + f.buffer_bytes, used_room(f, thread),
-                     &f.hits[thread])
-        first += take
-        blocks -= 1
+    while not fastnn_told(&f.bad) and not fastnn_told(&f.watch.stop):
+        if team > 1:
+            block = fastnn_add(&f.taken, 1)
+        if block >= blocks:
+            return
+        first = f.n * block // blocks
+        forward_rows(f, first, f.n * (block + 1) // blocks - first, x, x + f.buffer_bytes,
+                     used_room(f, thread), &f.hits[thread])
+        block += 1
         if thread == 0:
             look(&f.watch, True)
 
@@ -200,6 +204,7 @@ cdef void forward(Forward *f) noexcept nogil:
     if f.threads == 1:
         forward_share(f, 0, 1)
         return
+    f.taken = 0
     memset(&f.barrier, 0, sizeof(fastnn_barrier))
     fastnn_call_team(&f.barrier)
     with parallel(num_threads=f.threads):

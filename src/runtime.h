@@ -282,9 +282,10 @@ static inline void fastnn_tell(int *place, int value)
     __atomic_store_n(place, value, __ATOMIC_RELAXED);
 }
 static inline int fastnn_told(const int *place) { return __atomic_load_n(place, __ATOMIC_RELAXED); }
-static inline void fastnn_add(int *place, int value)
+/* Returns what it was before. */
+static inline int fastnn_add(int *place, int value)
 {
-    __atomic_add_fetch(place, value, __ATOMIC_RELAXED);
+    return __atomic_fetch_add(place, value, __ATOMIC_RELAXED);
 }
 
 /* A number that only grows, and what was written before it was told; one on each line. */
