@@ -3,8 +3,10 @@
 # for each do they share out the weights.
 
 cdef double INFINITY_ = float("inf")
-cdef ptrdiff_t BLOCK_BYTES = 384 * 1024  # of the widest activations of a row block
 
+# Of the widest activations of a block of rows; but what comes from memory for it is to serve more rows.
+cdef ptrdiff_t BLOCK_BYTES = 384 * 1024
+cdef ptrdiff_t BLOCK_ROWS_FROM_MEMORY = 128
 
 # One row passes over the weights of inputs that are zero.  Out of a cache that pays for any of them; out
 # of memory, which brings all in turn sooner than every other one, where few are left.
@@ -13,9 +15,16 @@ cdef enum:
     FEW_INPUTS = 4         # one of so many
 
 
+cdef inline bint comes_from_memory(const Network *net) noexcept nogil:
+    """Whether the weights do, each time, since they are more than a cache holds."""
+    return net.n_params * net.K.itemsize > BYTES_IN_CACHE
+
+
 cdef inline ptrdiff_t block_rows(const Network *net) noexcept nogil:
     """Rows of a block: a multiple of the tile's, so that only a thread's last tile is short."""
     cdef ptrdiff_t rows = BLOCK_BYTES // (net.widest * net.K.nr * net.K.itemsize)
+    if comes_from_memory(net):
+        rows = max(rows, BLOCK_ROWS_FROM_MEMORY)
     return max(rows // net.K.mr, 2) * net.K.mr
 
 
@@ -81,8 +90,7 @@ cdef inline bint skips_zeros(const Network *net, const Layer *layer, const char 
     cdef ptrdiff_t count
     memset(used, 0, layer.in_panels * sizeof(uint32_t))
     count = net.K.used_columns(used, x, rows * net.K.nr, rows, layer.n_in)
-    return (rows > 1 or count <= layer.n_in // FEW_INPUTS
-            or net.n_params * net.K.itemsize <= BYTES_IN_CACHE)
+    return rows > 1 or count <= layer.n_in // FEW_INPUTS or not comes_from_memory(net)
 
 
 cdef inline void dense_panels(const Network *net, const Layer *layer, int activation, const char *x,

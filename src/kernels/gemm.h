@@ -261,7 +261,7 @@ static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t 
 
 /* Rows whose part of two panels stays in the cache while all tiles of a block go over it: in L2, or,
  * where vectors are too short for what L2 gives in that time, in L1. */
-#define GRADIENT_ROWS ((VECTOR_BYTES >= 64 ? 65536 : 12288) / (NR * (ptrdiff_t)sizeof(REAL)))
+#define GRADIENT_ROWS ((VECTOR_BYTES >= 64 ? 131072 : 12288) / (NR * (ptrdiff_t)sizeof(REAL)))
 
 static void NAME(weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
                                   ptrdiff_t n_in, ptrdiff_t cols, uint32_t used)
