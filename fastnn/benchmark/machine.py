@@ -19,7 +19,7 @@ __all__ = ["Machine", "Others", "limited_threads", "look_around"]
 
 _LOOKS = 5
 _SECONDS = 0.1
-_PATIENCE = 3.0
+_PATIENCE = 10.0
 _BANDWIDTH_BYTES = 1 << 27  # more than the caches hold
 
 
