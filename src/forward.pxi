@@ -148,7 +148,7 @@ cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
     """Blocks of rows, of which each thread of a team takes the next while there are any: one that
     another program keeps from its processor takes fewer."""
     cdef ptrdiff_t rows = team * block_rows(f.net)
-    cdef ptrdiff_t blocks = (f.n + rows - 1) // rows * team, block = 0, first
+    cdef ptrdiff_t blocks = min(f.n, (f.n + rows - 1) // rows * team), block = 0, first
     cdef char *x = f.buffers + 2 * thread * f.buffer_bytes
     while not fastnn_told(&f.bad) and not fastnn_told(&f.watch.stop):
         if team > 1:

@@ -311,6 +311,14 @@ def test_the_number_of_threads_changes_no_bit(clip_norm, dtype, assert_same_with
     assert_same_with_threads(everything, 2, 3, 4)
 
 
+@EACH_ISA
+@pytest.mark.parametrize("rows", [1, 2, 4])
+def test_fewer_rows_than_threads(rows, dtype, assert_same_with_threads):
+    net = Network([33, 2500, 1800, 13], loss="cross_entropy", dtype=dtype, seed=0)
+    X, y = problem(net, rows, labels=True)
+    assert_same_with_threads(lambda: (net.evaluate(X, y), net.predict(X)), 2, 5)
+
+
 def assert_same_in_parts(net, X, *sizes):
     """The outputs have the same bits when so many rows are predicted at a time."""
     whole = net.predict(X)
