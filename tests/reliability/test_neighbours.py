@@ -213,5 +213,5 @@ IDLE = """
 @pytest.mark.skipif(not own_openmp, reason="shares the system's OpenMP: install a wheel")
 def test_idle_threads_sleep():
     """They burn no processor between calls, unless whoever runs them wants it so."""
-    assert float(run(IDLE)) < 0.5
-    assert float(run(IDLE, OMP_WAIT_POLICY="active")) > 0.5
+    assert float(run(IDLE)) < 1
+    assert float(run(IDLE, OMP_WAIT_POLICY="active")) > 1
