@@ -24,6 +24,9 @@ def build(compiler: str, machine: str, target: Path) -> Path:
         pytest.skip("the kernels' sources are not here: run the tests in a checkout")
     if shutil.which(compiler) is None:
         pytest.skip(f"{compiler} is missing: install it")
+    static = [compiler, "-static", "-x", "c", "-", "-o", str(target)]
+    if subprocess.run(static, input=b"#include <stdio.h>\nint main(void) {}\n").returncode:
+        pytest.skip(f"{compiler} has no C library for {machine}: install one to develop with")
     sets = SETS[machine]
     files = [SOURCE / "isa.c", Path(__file__).with_name("kernels_check.c")]
     files += [SOURCE / "kernels" / f"kernels_{name}.c" for name in sets]
