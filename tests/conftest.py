@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 
@@ -42,10 +44,22 @@ def dtype(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Have Ctrl-C raise KeyboardInterrupt, which in a background process it does not."""
+def interruptible() -> Iterator[Callable[[Callable[[], bool]], None]]:
+    """Have Ctrl-C raise KeyboardInterrupt, which in a background process it does not.
+
+    What it gives, called with a condition, sends Ctrl-C as soon as that holds.
+    """
+
+    def interrupt_when(condition: Callable[[], bool]) -> None:
+        def send() -> None:
+            while not condition():
+                time.sleep(0.01)
+            signal.raise_signal(signal.SIGINT)
+
+        threading.Thread(target=send, daemon=True).start()
+
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
+    yield interrupt_when
     signal.signal(signal.SIGINT, before)
 
 

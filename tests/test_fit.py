@@ -6,10 +6,8 @@ import copy
 import io
 import multiprocessing
 import re
-import signal
 import sys
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -197,27 +195,15 @@ class Interrupted(Progress):
         raise KeyboardInterrupt
 
 
-class Signal(Callback):
-    """Ctrl-C from outside, when the first epoch has had a moment of the processor's time."""
-
-    def on_epoch_begin(self, net, epoch):
-        if epoch == 0:
-            threading.Thread(target=self.interrupt, args=[time.process_time() + 0.1]).start()
-
-    def interrupt(self, when):
-        while time.process_time() < when:
-            time.sleep(0.01)
-        signal.raise_signal(signal.SIGINT)
-
-
-@pytest.mark.usefixtures("interruptible")
 @pytest.mark.parametrize("by_signal", [True, False])
-def test_interruption(backend, by_signal, monkeypatch):
-    if not by_signal:
-        monkeypatch.setattr(fastnn.network, "progress", Interrupted)
+def test_interruption(backend, by_signal, monkeypatch, interruptible):
     net, fit = long_epochs(backend)
+    if by_signal:
+        interruptible(lambda: net.steps > 0)
+    else:
+        monkeypatch.setattr(fastnn.network, "progress", Interrupted)
     with pytest.raises(KeyboardInterrupt):
-        fit(epochs=10**6, callbacks=[Signal()] if by_signal else [])
+        fit(epochs=10**6)
     monkeypatch.undo()
 
     steps, _ = net._backend.state()
