@@ -44,22 +44,35 @@ def dtype(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def interruptible() -> Iterator[Callable[[Callable[[], bool]], None]]:
+def interruptible() -> Iterator[Callable[..., list[float]]]:
     """Have Ctrl-C raise KeyboardInterrupt, which in a background process it does not.
 
-    What it gives, called with a condition, sends Ctrl-C as soon as that holds.
+    What it gives sends Ctrl-C so many seconds after a condition holds, unless the test has ended;
+    it returns a list for when that was, in CPU seconds.
     """
+    ended = threading.Event()
+    senders = []
 
-    def interrupt_when(condition: Callable[[], bool]) -> None:
+    def interrupt_when(condition: Callable[[], bool], after: float = 0.0) -> list[float]:
+        sent: list[float] = []
+
         def send() -> None:
             while not condition():
-                time.sleep(0.01)
-            signal.raise_signal(signal.SIGINT)
+                if ended.wait(0.01):
+                    return
+            if not ended.wait(after):
+                sent.append(time.process_time())
+                signal.raise_signal(signal.SIGINT)
 
-        threading.Thread(target=send, daemon=True).start()
+        senders.append(threading.Thread(target=send))
+        senders[-1].start()
+        return sent
 
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield interrupt_when
+    ended.set()
+    for sender in senders:
+        sender.join()
     signal.signal(signal.SIGINT, before)
 
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import signal
 import threading
 import time
 import tracemalloc
-from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -192,29 +190,9 @@ def test_a_network_that_diverges_spoils_no_other(backend):
         assert_same(together[i], alone)
 
 
-@contextmanager
-def interrupted(nets):
-    """Have Ctrl-C come once the training is on its way; give the list of when, in CPU seconds."""
-    sent = []
-
-    def interrupt():
-        while not any(net.steps for net in nets):
-            time.sleep(0.01)
-        time.sleep(0.1)
-        sent.append(time.process_time())
-        signal.raise_signal(signal.SIGINT)
-
-    thread = threading.Thread(target=interrupt)
-    thread.start()
-    try:
-        yield sent
-    finally:
-        thread.join()
-
-
-@pytest.mark.usefixtures("interruptible", "threads")
+@pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("shuffle", [False, True])
-def test_ctrl_c(backend, shuffle):
+def test_ctrl_c(backend, shuffle, interruptible):
     fastnn.set_num_threads(2)
 
     def make():
@@ -223,7 +201,8 @@ def test_ctrl_c(backend, shuffle):
     rows = [FOLD, None, SAMPLE, None]
     together, alone = make(), make()
     done = [2, 10**6, 10**6, 10**6]
-    with pytest.raises(KeyboardInterrupt), interrupted(together) as sent:
+    sent = interruptible(lambda: any(net.steps for net in together), after=0.1)
+    with pytest.raises(KeyboardInterrupt):
         fastnn.train_many(together, X, Y, done, 1, rows=rows, shuffle=shuffle)
     # 0.3 seconds by two threads; by the clock the machine might do something else
     assert time.process_time() - sent[0] < 0.6
@@ -238,8 +217,8 @@ def test_ctrl_c(backend, shuffle):
             assert_same(net, other)
 
 
-@pytest.mark.usefixtures("interruptible", "threads")
-def test_ctrl_c_within_one_long_epoch(native):
+@pytest.mark.usefixtures("threads")
+def test_ctrl_c_within_one_long_epoch(native, interruptible):
     fastnn.set_num_threads(2)
     rng = np.random.default_rng(0)
     many, y = rng.normal(size=(100_000, 5)), rng.normal(size=100_000)
@@ -248,7 +227,8 @@ def test_ctrl_c_within_one_long_epoch(native):
         return Network([5, 32, 32, 1], seed=seed)
 
     nets = [make(seed) for seed in range(3)]
-    with pytest.raises(KeyboardInterrupt), interrupted(nets):
+    interruptible(lambda: any(net.steps for net in nets), after=0.1)
+    with pytest.raises(KeyboardInterrupt):
         fastnn.train_many(nets, many, y, 100, 1)
     seed = next(seed for seed, net in enumerate(nets) if net.steps)
     net, other = nets[seed], make(seed)
