@@ -64,10 +64,11 @@ cdef bint pack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x) noe
     """Rows [first, first + rows) of X into x; False, and f.bad, if they are to be finite and not."""
     cdef const kernels *K = f.net.K
     cdef ptrdiff_t n_in = f.net.layers[0].n_in, r
+    cdef ptrdiff_t runs = 1 if f.X_stride == n_in else rows
     cdef const char *X = f.X + first * f.X_stride * K.itemsize
     if f.check:
-        for r in range(rows):
-            if not K.all_finite(X + r * f.X_stride * K.itemsize, n_in):
+        for r in range(runs):
+            if not K.all_finite(X + r * f.X_stride * K.itemsize, rows // runs * n_in):
                 fastnn_tell(&f.bad, True)
                 return False
     K.pack(x, rows * K.nr, X, f.X_stride, NULL, rows, n_in)

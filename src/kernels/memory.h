@@ -1,5 +1,17 @@
 /* Into panels and out of them, dropout, and the check for NaN and infinity. */
 
+/* Less than a row of a panel: as halves, quarters ... of one, each a move of fixed size. */
+INLINE void NAME(copy_few)(REAL *dst, const REAL *src, ptrdiff_t n)
+{
+#pragma GCC unroll 8
+    for (ptrdiff_t size = LANES; size > 0; size /= 2)
+        if (n & size) {
+            __builtin_memcpy(dst, src, (size_t)size * sizeof(REAL));
+            dst += size;
+            src += size;
+        }
+}
+
 /* The next row is asked for while one is copied: it may be anywhere. */
 static void NAME(pack)(void *dst_, ptrdiff_t dst_stride, const void *src_, ptrdiff_t src_ld,
                        const int32_t *order, ptrdiff_t rows, ptrdiff_t cols)
@@ -16,10 +28,9 @@ static void NAME(pack)(void *dst_, ptrdiff_t dst_stride, const void *src_, ptrdi
             STORE(dst + LANES, *(const uvec *)(src + LANES));
         }
         if (left > 0) {
-            for (ptrdiff_t c = 0; c < left; c++)
-                dst[c] = src[c];
-            for (ptrdiff_t c = left; c < NR; c++)
-                dst[c] = 0;
+            STORE(dst, splat(0));
+            STORE(dst + LANES, splat(0));
+            NAME(copy_few)(dst, src, left);
         }
     }
 }
@@ -61,8 +72,7 @@ static void NAME(unpack)(void *dst_, ptrdiff_t dst_ld, const void *src_, ptrdiff
             *(uvec *)dst = LOAD(src);
             *(uvec *)(dst + LANES) = LOAD(src + LANES);
         }
-        for (ptrdiff_t c = 0; c < left; c++)
-            dst[c] = src[c];
+        NAME(copy_few)(dst, src, left);
     }
 }
 
@@ -175,6 +185,11 @@ static int NAME(all_finite)(const void *x_, ptrdiff_t n)
         const vec a = *(const uvec *)(x + i), b = *(const uvec *)(x + i + LANES);
         s0 += a - a;
         s1 += b - b;
+    }
+    if (i + LANES <= n) {
+        const vec a = *(const uvec *)(x + i);
+        s0 += a - a;
+        i += LANES;
     }
     REAL sum = sum_lanes(s0 + s1)[0];
     for (; i < n; i++)
