@@ -341,6 +341,16 @@ def test_the_other_rows_change_no_bit(n_threads, dtype):
 
 
 @EACH_ISA
+@pytest.mark.parametrize("classes", range(1, 18))
+def test_softmax_of_few_classes(classes, dtype):
+    """Of a few rows it is taken row by row, of more for as many at a time as a vector holds."""
+    net = Network([5, Dense(classes, "softmax")], dtype=dtype, seed=0)
+    X = np.random.default_rng(1).normal(0, 5, (37, 5))
+    assert_same_in_parts(net, X, 1, 9, 16, 30)
+    np.testing.assert_allclose(net.predict(X).sum(axis=1), 1, rtol=1e-6)
+
+
+@EACH_ISA
 @pytest.mark.usefixtures("threads")
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.6, 1.0])
 @pytest.mark.parametrize("hidden", [(70, 131), (2200, 2100)], ids=str)  # the latter beyond caches

@@ -27,13 +27,6 @@
     ROW(SILU, z * NAME(vsigmoid)(z),                                                              \
         NAME(vsigmoid)(z) * (1 + z * (1 - NAME(vsigmoid)(z))), 1)
 
-#define VECTORS(rows, cols, at) /* `at` runs over the vectors in use of one panel */              \
-    for (ptrdiff_t r_ = 0, nv_ = panel_vectors(0, cols); r_ < (rows); r_++)                       \
-        for (ptrdiff_t v_ = 0, at = r_ * NR; v_ < nv_; v_++, at += LANES)
-
-#define PANELS_OF(cols, panel, width)                                                             \
-    for (ptrdiff_t panel = 0, width; (width = (cols) - panel * NR) > 0; panel++)
-
 /* The largest number of a row, in every lane. */
 INLINE vec NAME(row_max)(const REAL *x, ptrdiff_t stride, ptrdiff_t r, ptrdiff_t cols)
 {
@@ -44,9 +37,35 @@ INLINE vec NAME(row_max)(const REAL *x, ptrdiff_t stride, ptrdiff_t r, ptrdiff_t
     return max_lanes(top);
 }
 
+/* Of few columns, LANES rows at a time, each summed in the order of sum_lanes. */
+static void NAME(narrow_softmax)(REAL *z, ptrdiff_t rows, ptrdiff_t cols)
+{
+    for (ptrdiff_t first = 0; first < rows; first += LANES) {
+        const ptrdiff_t group = rows - first < LANES ? rows - first : LANES;
+        NAME(turned) x;
+        vec top = splat(-INFINITE), sums[LANES];
+        NAME(transpose_square)(x, z + first * NR, group, cols);
+        for (ptrdiff_t j = 0; j < cols; j++)
+            top = vmax(top, COLUMN(x, j));
+        for (ptrdiff_t j = 0; j < cols; j++)
+            COLUMN(x, j) = sums[j] = NAME(vexp)(COLUMN(x, j) - top);
+        for (ptrdiff_t half = LANES / 2, n = cols; half > 0; n = n < half ? n : half, half /= 2)
+            for (ptrdiff_t j = half; j < n; j++)
+                sums[j - half] += sums[j];
+        for (ptrdiff_t j = 0; j < cols; j++)
+            COLUMN(x, j) /= sums[0];
+        NAME(transpose_square)(z + first * NR, x, cols, group);
+    }
+}
+
 static void NAME(softmax)(REAL *z, ptrdiff_t stride, ptrdiff_t rows, ptrdiff_t cols)
 {
-    for (ptrdiff_t r = 0; r < rows; r++) {
+    ptrdiff_t done = 0;
+    if (cols <= LANES) {
+        done = rows % LANES < LANES / 2 ? rows / LANES * LANES : rows;
+        NAME(narrow_softmax)(z, done, cols);
+    }
+    for (ptrdiff_t r = done; r < rows; r++) {
         vec sum = {0};
         const vec shift = NAME(row_max)(z, stride, r, cols);
         PANELS_OF(cols, p, width)

@@ -282,11 +282,6 @@ INLINE vec NAME(term)(int loss, double parameter, vec p, NAME(range) range, vec 
     return value;
 }
 
-/* Of few outputs, LANES rows at a time are turned, so that vector j is column j and no lane idles. */
-typedef REAL NAME(turned)[LANES * NR] __attribute__((aligned(VECTOR_BYTES)));
-
-#define COLUMN(columns, j) (*(vec *)((columns) + (j) * NR))
-
 typedef struct {
     NAME(turned) columns; /* given */
     ivec labels;

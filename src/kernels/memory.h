@@ -1,5 +1,12 @@
 /* Into panels and out of them, dropout, and the check for NaN and infinity. */
 
+#define VECTORS(rows, cols, at) /* `at` runs over the vectors in use of one panel */              \
+    for (ptrdiff_t r_ = 0, nv_ = panel_vectors(0, cols); r_ < (rows); r_++)                       \
+        for (ptrdiff_t v_ = 0, at = r_ * NR; v_ < nv_; v_++, at += LANES)
+
+#define PANELS_OF(cols, panel, width)                                                             \
+    for (ptrdiff_t panel = 0, width; (width = (cols) - panel * NR) > 0; panel++)
+
 /* Less than a row of a panel: as halves, quarters ... of one, each a move of fixed size. */
 INLINE void NAME(copy_few)(REAL *dst, const REAL *src, ptrdiff_t n)
 {
@@ -102,6 +109,11 @@ INLINE void NAME(transpose_square)(REAL *wt, const REAL *w, ptrdiff_t rows, ptrd
         if (i < cols)
             STORE(wt + i * NR, a[i]);
 }
+
+/* Of few columns, LANES rows at a time are turned, so that vector j is column j and no lane idles. */
+typedef REAL NAME(turned)[LANES * NR] __attribute__((aligned(VECTOR_BYTES)));
+
+#define COLUMN(columns, j) (*(vec *)((columns) + (j) * NR))
 
 static void NAME(transpose)(void *wt, const void *w, ptrdiff_t rows, ptrdiff_t cols)
 {

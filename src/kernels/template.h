@@ -12,9 +12,9 @@
 
 #include "gemm.h"
 
-#include "activation.h"
-
 #include "memory.h"
+
+#include "activation.h"
 
 #include "loss.h"
 
