@@ -459,7 +459,7 @@ def _mean(losses: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> 
     """Summed one after the other, as the core does for a population."""
     if not weights.any():
         weights = np.ones(len(weights))
-    return float(np.cumsum(losses * weights)[-1] / np.cumsum(weights)[-1])
+    return float((losses * weights).cumsum()[-1] / weights.cumsum()[-1])
 
 
 def check_losses(
@@ -474,10 +474,10 @@ def check_losses(
     Of the `losses`, one a step, the first is that of the `batch` of the `epoch`, if one is given.
     ``found(step, number)`` may tell where that began in a step, the `number`-th of these.
     """
-    bad = np.flatnonzero(~np.isfinite(losses))
-    if not bad.size:
+    finite = np.isfinite(losses)
+    if finite.all():
         return
-    first = int(bad[0])
+    first = int(finite.argmin())
     step = backend.steps() - len(losses) + first + 1
     where = "" if epoch is None else f" (epoch {epoch + 1}, batch {batch + first + 1})"
     layer = backend.first_broken()
