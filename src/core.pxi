@@ -447,7 +447,6 @@ cdef class Core:
                                 or <char *>x.buf + x.len <= <char *>y.buf)):
                     return None
                 f.X = <const char *>x.buf
-                f.X_stride = self.n_in
                 f.n = x.shape[0]
                 f.out = <char *>y.buf
                 f.check = True
@@ -489,7 +488,6 @@ cdef class Core:
     cdef int _set_rows(self, Forward *f, _Data data) except -1:
         """Sets f to find the loss of the rows."""
         f.X = <const char *>data.X.data
-        f.X_stride = self.n_in
         f.n = data.rows
         f.check = False
         f.labels = data.labels()
@@ -616,7 +614,6 @@ cdef class Core:
     cdef int _set_data(self, _Data data) except -1:
         cdef Steps *s = &self.steps
         s.X = <const char *>data.X.data
-        s.X_stride = self.n_in
         s.labels = data.labels()
         s.dense = data.dense()
         s.weight = <const char *>data.weight.data

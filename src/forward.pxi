@@ -32,7 +32,6 @@ cdef struct Forward:
     # a call of predict or loss
     const Network *net
     const char *X
-    ptrdiff_t X_stride
     ptrdiff_t n
     char *out              # (n, n_out) row-major, or NULL
     bint check             # look for NaN and infinity in X and in the outputs
@@ -63,15 +62,12 @@ cdef ptrdiff_t forward_buffer_bytes(const Network *net, ptrdiff_t rows) noexcept
 cdef bint pack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x) noexcept nogil:
     """Rows [first, first + rows) of X into x; False, and f.bad, if they are to be finite and not."""
     cdef const kernels *K = f.net.K
-    cdef ptrdiff_t n_in = f.net.layers[0].n_in, r
-    cdef ptrdiff_t runs = 1 if f.X_stride == n_in else rows
-    cdef const char *X = f.X + first * f.X_stride * K.itemsize
-    if f.check:
-        for r in range(runs):
-            if not K.all_finite(X + r * f.X_stride * K.itemsize, rows // runs * n_in):
-                fastnn_tell(&f.bad, True)
-                return False
-    K.pack(x, rows * K.nr, X, f.X_stride, NULL, rows, n_in)
+    cdef ptrdiff_t n_in = f.net.layers[0].n_in
+    cdef const char *X = f.X + first * n_in * K.itemsize
+    if f.check and not K.all_finite(X, rows * n_in):
+        fastnn_tell(&f.bad, True)
+        return False
+    K.pack(x, rows * K.nr, X, n_in, NULL, rows, n_in)
     return True
 
 

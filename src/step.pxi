@@ -62,7 +62,6 @@ cdef struct Steps:
     Watch watch
     # the data
     const char *X
-    ptrdiff_t X_stride
     const int32_t *labels  # or
     const char *dense
     const char *weight
@@ -180,13 +179,12 @@ cdef inline void disturb(const Steps *s, const Batch *b, int layer, char *x, cha
 
 
 cdef inline void pack_batch(const Steps *s, const Batch *b, char *dst, const char *src,
-                            ptrdiff_t ld, ptrdiff_t first, ptrdiff_t rows,
-                            ptrdiff_t cols) noexcept nogil:
+                            ptrdiff_t first, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil:
     cdef const kernels *K = s.net.K
     if b.order:
-        K.pack(dst, s.capacity * K.nr, src, ld, b.order + first, rows, cols)
+        K.pack(dst, s.capacity * K.nr, src, cols, b.order + first, rows, cols)
     else:
-        K.pack(dst, s.capacity * K.nr, src + (b.first + first) * ld * K.itemsize, ld, NULL, rows,
+        K.pack(dst, s.capacity * K.nr, src + (b.first + first) * cols * K.itemsize, cols, NULL, rows,
                cols)
 
 
@@ -256,7 +254,7 @@ cdef void take_inputs(const Steps *s, const Batch *b, int thread, ptrdiff_t firs
                       ptrdiff_t rows) noexcept nogil:
     cdef Layer *layer = s.net.layers
     cdef char *x = input_of(s, 0, thread) + first * s.net.K.nr * s.net.K.itemsize
-    pack_batch(s, b, x, s.X, s.X_stride, first, rows, layer.n_in)
+    pack_batch(s, b, x, s.X, first, rows, layer.n_in)
     if is_disturbed(layer):
         disturb(s, b, 0, x, NULL, first, rows)
     if s.used:
@@ -341,7 +339,7 @@ cdef int64_t loss_of_rows(const Steps *s, const Batch *b, ptrdiff_t first, ptrdi
     else:
         target.dense = s.dense_panels + offset
         target.dense_stride = stride
-        pack_batch(s, b, s.dense_panels + offset, s.dense, n_out, first, rows, n_out)
+        pack_batch(s, b, s.dense_panels + offset, s.dense, first, rows, n_out)
     if s.weight:
         target.weight = s.batch_weight + first * K.itemsize
         for r in range(first, first + rows):
@@ -625,11 +623,12 @@ cdef void bound_phase(const Network *net, const optimizer_step *step, int thread
 cdef inline void prefetch_rows(const Steps *s, ptrdiff_t index, int thread, int team,
                                ptrdiff_t part, ptrdiff_t parts) noexcept nogil:
     """Ask for a part of the rows that this thread takes of batch `index`."""
-    cdef ptrdiff_t begin = index * s.batch, rows = min(s.batch, s.n - begin), r, row
+    cdef ptrdiff_t n_in = s.net.layers[0].n_in, r, row
+    cdef ptrdiff_t begin = index * s.batch, rows = min(s.batch, s.n - begin)
     cdef ptrdiff_t first = rows * thread // team, mine = rows * (thread + 1) // team - first
     for r in range(begin + first + mine * part // parts, begin + first + mine * (part + 1) // parts):
         row = s.order[r] if s.order else r
-        s.net.K.prefetch_row(s.X + row * s.X_stride * s.net.K.itemsize, s.net.layers[0].n_in)
+        s.net.K.prefetch_row(s.X + row * n_in * s.net.K.itemsize, n_in)
 
 
 cdef double power(double base, int64_t exponent) noexcept nogil:
