@@ -51,10 +51,10 @@ cdef extern from "kernels.h" nogil:
         int nr
         int narrowest
         int mr
-        void (*pack)(void *dst, ptrdiff_t dst_stride, const void *src, ptrdiff_t src_ld,
-                     const int32_t *order, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
-        void (*unpack)(void *dst, ptrdiff_t dst_ld, const void *src, ptrdiff_t src_stride,
-                       ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
+        void (*pack)(void *dst, ptrdiff_t dst_stride, const void *src, const int32_t *order,
+                     ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
+        void (*unpack)(void *dst, const void *src, ptrdiff_t src_stride, ptrdiff_t rows,
+                       ptrdiff_t cols) noexcept nogil
         ptrdiff_t (*used_columns)(uint32_t *used, const void *x, ptrdiff_t stride, ptrdiff_t rows,
                                   ptrdiff_t cols) noexcept nogil
         void (*dense)(void *c, ptrdiff_t c_stride, const void *a, ptrdiff_t a_stride,

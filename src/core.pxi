@@ -187,7 +187,7 @@ cdef class Core:
             of_each = _Buffer.of(loss_parameter, "loss_parameter", self.format)
             if of_each.size() != self.n_out:
                 raise ValueError(f"loss_parameter: expected one for each of {self.n_out} outputs")
-            net.K.pack(net.loss_parameters, nr, of_each.data, self.n_out, NULL, 1, self.n_out)
+            net.K.pack(net.loss_parameters, nr, of_each.data, NULL, 1, self.n_out)
 
     def __dealloc__(self):
         fastnn_free(self.buffers)
@@ -204,14 +204,13 @@ cdef class Core:
             layer = &net.layers[i]
             W = empty((layer.n_in, layer.n_out), self.dtype)
             view = _Buffer.of(W, "W", self.format, True)
-            net.K.unpack(view.data, layer.n_out, at(net, base, layer.weight),
-                         layer.n_in * net.K.nr, layer.n_in, layer.n_out)
+            net.K.unpack(view.data, at(net, base, layer.weight), layer.n_in * net.K.nr,
+                         layer.n_in, layer.n_out)
             b = None
             if layer.use_bias:
                 b = empty(layer.n_out, self.dtype)
                 view = _Buffer.of(b, "b", self.format, True)
-                net.K.unpack(view.data, layer.n_out, at(net, base, layer.bias), net.K.nr, 1,
-                             layer.n_out)
+                net.K.unpack(view.data, at(net, base, layer.bias), net.K.nr, 1, layer.n_out)
             result.append((W, b))
         return result
 
@@ -233,11 +232,10 @@ cdef class Core:
         for i in range(net.n_layers):
             layer = &net.layers[i]
             W, b = views[i]
-            net.K.pack(at(net, base, layer.weight), layer.n_in * net.K.nr, W.data, layer.n_out,
-                       NULL, layer.n_in, layer.n_out)
+            net.K.pack(at(net, base, layer.weight), layer.n_in * net.K.nr, W.data, NULL, layer.n_in,
+                       layer.n_out)
             if layer.use_bias:
-                net.K.pack(at(net, base, layer.bias), net.K.nr, b.data, layer.n_out, NULL, 1,
-                           layer.n_out)
+                net.K.pack(at(net, base, layer.bias), net.K.nr, b.data, NULL, 1, layer.n_out)
         return 0
 
     def weights(self):

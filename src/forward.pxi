@@ -67,7 +67,7 @@ cdef bint pack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x) noe
     if f.check and not K.all_finite(X, rows * n_in):
         fastnn_tell(&f.bad, True)
         return False
-    K.pack(x, rows * K.nr, X, n_in, NULL, rows, n_in)
+    K.pack(x, rows * K.nr, X, NULL, rows, n_in)
     return True
 
 
@@ -76,7 +76,7 @@ cdef void unpack_checked(Forward *f, ptrdiff_t first, ptrdiff_t rows, const char
     cdef const kernels *K = f.net.K
     cdef ptrdiff_t n_out = f.net.layers[f.net.n_layers - 1].n_out
     cdef char *out = f.out + first * n_out * K.itemsize
-    K.unpack(out, n_out, x, rows * K.nr, rows, n_out)
+    K.unpack(out, x, rows * K.nr, rows, n_out)
     if f.check and not K.all_finite(out, rows * n_out):
         fastnn_tell(&f.overflows, True)
 
@@ -127,8 +127,7 @@ cdef void forward_rows(Forward *f, ptrdiff_t first, ptrdiff_t rows, char *x, cha
         target = no_target(net)
         target.labels = f.labels + first if f.labels else NULL
         if f.dense:
-            K.pack(y, stride, f.dense + first * layer.n_out * K.itemsize, layer.n_out, NULL, rows,
-                   layer.n_out)
+            K.pack(y, stride, f.dense + first * layer.n_out * K.itemsize, NULL, rows, layer.n_out)
             target.dense = y
             target.dense_stride = stride
         hits[0] += K.loss(net.loss, net.loss_parameter, NULL, x, stride, &target,

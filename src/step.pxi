@@ -182,10 +182,9 @@ cdef inline void pack_batch(const Steps *s, const Batch *b, char *dst, const cha
                             ptrdiff_t first, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil:
     cdef const kernels *K = s.net.K
     if b.order:
-        K.pack(dst, s.capacity * K.nr, src, cols, b.order + first, rows, cols)
+        K.pack(dst, s.capacity * K.nr, src, b.order + first, rows, cols)
     else:
-        K.pack(dst, s.capacity * K.nr, src + (b.first + first) * cols * K.itemsize, cols, NULL, rows,
-               cols)
+        K.pack(dst, s.capacity * K.nr, src + (b.first + first) * cols * K.itemsize, NULL, rows, cols)
 
 
 cdef struct Part:
@@ -378,8 +377,7 @@ cdef int64_t rows_there_and_back(const Steps *s, const Batch *b, int thread, ptr
     layer = &net.layers[last]
     x = s.x[last + 1] + offset
     if s.mode == OUTPUTS:
-        K.unpack(<char *>s.dense + first * layer.n_out * K.itemsize, layer.n_out, x, stride, rows,
-                 layer.n_out)
+        K.unpack(<char *>s.dense + first * layer.n_out * K.itemsize, x, stride, rows, layer.n_out)
         return 0
     d = s.d[last] + offset
     hits = loss_of_rows(s, b, first, rows, x, d)

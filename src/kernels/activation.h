@@ -40,8 +40,7 @@ INLINE vec NAME(row_max)(const REAL *x, ptrdiff_t stride, ptrdiff_t r, ptrdiff_t
 /* Of few columns, LANES rows at a time, each summed in the order of sum_lanes. */
 static void NAME(narrow_softmax)(REAL *z, ptrdiff_t rows, ptrdiff_t cols)
 {
-    for (ptrdiff_t first = 0; first < rows; first += LANES) {
-        const ptrdiff_t group = rows - first < LANES ? rows - first : LANES;
+    GROUPS_OF(rows, first, group) {
         NAME(turned) x;
         vec top = splat(-INFINITE), sums[LANES];
         NAME(transpose_square)(x, z + first * NR, group, cols);

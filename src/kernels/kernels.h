@@ -83,10 +83,9 @@ typedef struct {
     int mr;    /* most rows of a tile */
 
     /* Rows of a row-major matrix, `order[r]` or r, into panels, padding zeroed. */
-    void (*pack)(void *dst, ptrdiff_t dst_stride, const void *src, ptrdiff_t src_ld,
-                 const int32_t *order, ptrdiff_t rows, ptrdiff_t cols);
-    void (*unpack)(void *dst, ptrdiff_t dst_ld, const void *src, ptrdiff_t src_stride,
-                   ptrdiff_t rows, ptrdiff_t cols);
+    void (*pack)(void *dst, ptrdiff_t dst_stride, const void *src, const int32_t *order,
+                 ptrdiff_t rows, ptrdiff_t cols);
+    void (*unpack)(void *dst, const void *src, ptrdiff_t src_stride, ptrdiff_t rows, ptrdiff_t cols);
 
     /* used[p] |= the columns of panel p, as bits, that are not zero in all rows, and a few between them.
      * Products leave the others out: blank pixels of all images of a batch, units of one row that

@@ -147,8 +147,7 @@ static int64_t NAME(softmax_cross_entropy)(REAL *d, const REAL *o, ptrdiff_t str
 {
     int64_t hits = 0;
     NAME(row_sums) sums[LANES];
-    for (ptrdiff_t first = 0; first < rows; first += LANES) {
-        const ptrdiff_t group = rows - first < LANES ? rows - first : LANES;
+    GROUPS_OF(rows, first, group) {
         vec totals = splat(1); /* of a group of rows, for one logarithm */
         for (ptrdiff_t i = 0; i < group; i++) {
             const ptrdiff_t r = first + i;
@@ -364,8 +363,7 @@ static int64_t NAME(narrow_softmax_cross_entropy)(REAL *d, const REAL *o, ptrdif
 {
     int64_t hits = 0;
     (void)stride;
-    for (ptrdiff_t first = 0; first < rows; first += LANES) {
-        const ptrdiff_t group = rows - first < LANES ? rows - first : LANES;
+    GROUPS_OF(rows, first, group) {
         NAME(turned) x;
         NAME(narrow_target) target;
         NAME(transpose_square)(x, o + first * NR, group, cols);
@@ -403,8 +401,7 @@ static int64_t NAME(narrow_terms)(int loss, double parameter, REAL *d, const REA
                                   ptrdiff_t cols)
 {
     int64_t hits = 0;
-    for (ptrdiff_t first = 0; first < rows; first += LANES) {
-        const ptrdiff_t group = rows - first < LANES ? rows - first : LANES;
+    GROUPS_OF(rows, first, group) {
         const vec factor = NAME(factors)(weight, scale, first, group);
         NAME(turned) x;
         NAME(narrow_target) target;

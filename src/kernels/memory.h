@@ -7,6 +7,10 @@
 #define PANELS_OF(cols, panel, width)                                                             \
     for (ptrdiff_t panel = 0, width; (width = (cols) - panel * NR) > 0; panel++)
 
+#define GROUPS_OF(rows, first, group) /* as many rows as a vector has lanes; the last has the rest */ \
+    for (ptrdiff_t first = 0, group;                                                              \
+         (group = (rows) - first < LANES ? (rows) - first : LANES) > 0; first += LANES)
+
 /* Less than a row of a panel: as halves, quarters ... of one, each a move of fixed size. */
 INLINE void NAME(copy_few)(REAL *dst, const REAL *src, ptrdiff_t n)
 {
@@ -20,13 +24,13 @@ INLINE void NAME(copy_few)(REAL *dst, const REAL *src, ptrdiff_t n)
 }
 
 /* The next row is asked for while one is copied: it may be anywhere. */
-static void NAME(pack)(void *dst_, ptrdiff_t dst_stride, const void *src_, ptrdiff_t src_ld,
-                       const int32_t *order, ptrdiff_t rows, ptrdiff_t cols)
+static void NAME(pack)(void *dst_, ptrdiff_t dst_stride, const void *src_, const int32_t *order,
+                       ptrdiff_t rows, ptrdiff_t cols)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
         const ptrdiff_t after = r + 1 < rows ? r + 1 : r;
-        const REAL *src = (const REAL *)src_ + (order ? order[r] : r) * src_ld;
-        const REAL *next = (const REAL *)src_ + (order ? order[after] : after) * src_ld;
+        const REAL *src = (const REAL *)src_ + (order ? order[r] : r) * cols;
+        const REAL *next = (const REAL *)src_ + (order ? order[after] : after) * cols;
         REAL *dst = (REAL *)dst_ + r * NR;
         ptrdiff_t left = cols;
         for (; left >= NR; left -= NR, src += NR, next += NR, dst += dst_stride) {
@@ -68,12 +72,12 @@ static ptrdiff_t NAME(used_columns)(uint32_t *used, const void *x_, ptrdiff_t st
     return count;
 }
 
-static void NAME(unpack)(void *dst_, ptrdiff_t dst_ld, const void *src_, ptrdiff_t src_stride,
-                         ptrdiff_t rows, ptrdiff_t cols)
+static void NAME(unpack)(void *dst_, const void *src_, ptrdiff_t src_stride, ptrdiff_t rows,
+                         ptrdiff_t cols)
 {
     for (ptrdiff_t r = 0; r < rows; r++) {
         const REAL *src = (const REAL *)src_ + r * NR;
-        REAL *dst = (REAL *)dst_ + r * dst_ld;
+        REAL *dst = (REAL *)dst_ + r * cols;
         ptrdiff_t left = cols;
         for (; left >= NR; left -= NR, src += src_stride, dst += NR) {
             *(uvec *)dst = LOAD(src);
@@ -197,11 +201,6 @@ static int NAME(all_finite)(const void *x_, ptrdiff_t n)
         const vec a = *(const uvec *)(x + i), b = *(const uvec *)(x + i + LANES);
         s0 += a - a;
         s1 += b - b;
-    }
-    if (i + LANES <= n) {
-        const vec a = *(const uvec *)(x + i);
-        s0 += a - a;
-        i += LANES;
     }
     REAL sum = sum_lanes(s0 + s1)[0];
     for (; i < n; i++)
