@@ -88,7 +88,6 @@ cdef extern from "kernels.h" nogil:
         double (*penalty)(double l1, double l2, void *g, const void *w, ptrdiff_t rows,
                           ptrdiff_t cols) noexcept nogil
         void (*prefetch_row)(const void *row, ptrdiff_t cols) noexcept nogil
-        void (*prefetch_panel)(const void *panel, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         double (*sum_of_squares)(const void *x, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         void (*clip)(void *x, double bound, ptrdiff_t rows, ptrdiff_t cols) noexcept nogil
         int (*all_finite)(const void *x, ptrdiff_t n) noexcept nogil

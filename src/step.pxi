@@ -31,10 +31,6 @@ cdef double FLOP_OF_PART = 700e3
 cdef enum:
     TILES_TO_SHARE = 4
 
-# Of weights and their states, which stay in a thread's cache from one step to the next.
-cdef enum:
-    PART_IN_CACHE = 2 * 1024 * 1024
-
 
 cdef enum Mode:
     TRAIN              # update in the blocks
@@ -496,20 +492,6 @@ cdef void update_block(const Network *net, const optimizer_step *step, const Blo
             average_part(net, step, k.bias, 1, k.cols)
 
 
-cdef inline void prefetch_part(const Steps *s, const optimizer_step *step, const Block *k,
-                               int team) noexcept nogil:
-    """Ask for what `update_block` writes, where a thread's part of it is more than its cache holds;
-    else for the weights alone, if another processor read them last."""
-    cdef const Network *net = s.net
-    cdef bint far = net.n_params * net.K.itemsize * (1 + step.slots) > team * PART_IN_CACHE
-    cdef int i
-    if far or (team > 1 and not (s.by_units and k.layer == net.layers)):
-        net.K.prefetch_panel(at(net, net.params, k.weight), k.rows, k.cols)
-    if far:
-        for i in range(step.slots):
-            net.K.prefetch_panel(at(net, net.state[i], k.weight), k.rows, k.cols)
-
-
 cdef inline bint updates_at_once(const Steps *s) noexcept nogil:
     return s.mode == TRAIN and not s.later
 
@@ -539,8 +521,6 @@ cdef void gradient_block(Steps *s, const Batch *b, const optimizer_step *step, i
     if updates_at_once(s):
         g = s.scratch + thread * (K.nr + 1) * K.nr * K.itemsize
         bias_g = g + K.nr * K.nr * K.itemsize
-        if not s.apart:
-            prefetch_part(s, step, k, team)
     else:
         g = at(net, net.grads, k.weight)
         bias_g = at(net, net.grads, k.bias)

@@ -137,9 +137,8 @@ typedef struct {
 
     /* g += l1 sign(w) + 2 l2 w; returns l1 sum|w| + l2 sum w^2. */
     double (*penalty)(double l1, double l2, void *g, const void *w, ptrdiff_t rows, ptrdiff_t cols);
-    /* Ask for a row of a row-major matrix, and for rows of a panel that are to be written soon. */
+    /* Ask for a row of a row-major matrix. */
     void (*prefetch_row)(const void *row, ptrdiff_t cols);
-    void (*prefetch_panel)(const void *panel, ptrdiff_t rows, ptrdiff_t cols);
     double (*sum_of_squares)(const void *x, ptrdiff_t rows, ptrdiff_t cols);
     /* Into [-bound, bound]. */
     void (*clip)(void *x, double bound, ptrdiff_t rows, ptrdiff_t cols);

@@ -228,12 +228,3 @@ static void NAME(prefetch_row)(const void *row, ptrdiff_t cols)
     for (; at < end; at += 64)
         __builtin_prefetch(at, 0, 2);
 }
-
-/* Asks for `rows` rows of a panel of `cols` columns, to be written soon. */
-static void NAME(prefetch_panel)(const void *panel, ptrdiff_t rows, ptrdiff_t cols)
-{
-    const REAL *at = panel;
-    for (ptrdiff_t r = 0; r < rows; r++, at += NR)
-        for (ptrdiff_t c = 0; c < cols; c += LINE)
-            __builtin_prefetch(at + c, 1, 3);
-}

@@ -45,7 +45,6 @@ static const kernels NAME(table) = {
     .transpose = NAME(transpose),
     .penalty = NAME(penalty),
     .prefetch_row = NAME(prefetch_row),
-    .prefetch_panel = NAME(prefetch_panel),
     .sum_of_squares = NAME(sum_of_squares),
     .clip = NAME(clip),
     .all_finite = NAME(all_finite),
