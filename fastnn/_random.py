@@ -1,8 +1,8 @@
-"""Counter-based random numbers: dropout masks and noise, the same in every backend.
+"""Random numbers, the same in every backend: the order of rows, dropout masks and noise.
 
-Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random numbers: as easy as 1, 2, 3",
-SC 2011.  A value depends only on the key and on the place that it is for, hence not on the number
-of threads, nor on how the rows of a batch are divided up.
+Masks and noise are counter-based: Philox4x32-10 of Salmon, Moraes, Dror and Shaw, "Parallel random
+numbers: as easy as 1, 2, 3", SC 2011.  A value depends only on the key and on the place that it is
+for, hence not on the number of threads, nor on how the rows of a batch are divided up.
 """
 
 from __future__ import annotations
@@ -12,7 +12,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._core import why_missing
 from fastnn._types import Array
+
+if why_missing is None:
+    from fastnn._native import permutation as permutation
+else:
+
+    def permutation(generator: np.random.Generator, n: int) -> npt.NDArray[np.int32]:
+        """Return the numbers below n in an order drawn from the generator."""
+        return generator.permutation(n).astype(np.int32)
+
 
 _MULTIPLIERS = np.array([0xD2511F53, 0xCD9E8D57], dtype=np.uint64)
 _KEY_INCREMENTS = (0x9E3779B9, 0xBB67AE85)

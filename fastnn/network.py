@@ -19,6 +19,7 @@ from fastnn._architecture import as_given, check_memory, check_order, dense_spec
 from fastnn._class_weight import ClassWeights
 from fastnn._config import DEFAULT_BACKEND
 from fastnn._position import Position
+from fastnn._random import permutation
 from fastnn._types import Array
 from fastnn._validation import (
     LARGEST,
@@ -550,12 +551,12 @@ class Network:
         losses, hits = np.empty(len(rates)), np.empty(len(rates), np.int64)
         batch_size = min(batch_size, len(data))
         rounds = -(-len(rates) * batch_size // len(data))
-        order = np.concatenate([rng.permutation(len(data)) for _ in range(rounds)])
+        order = np.concatenate([permutation(rng, len(data)) for _ in range(rounds)])
         self._backend.train(
             data.X,
             data.target,
             data.sample_weight,
-            order[: len(rates) * batch_size].astype(np.int32),
+            order[: len(rates) * batch_size],
             batch_size,
             self._optimizer,
             rates,

@@ -18,6 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._position import Position
+from fastnn._random import permutation
 from fastnn._validation import as_array, describe, flag, integer
 from fastnn.callbacks import EarlyStopping, moving_bar
 from fastnn.history import History
@@ -452,10 +453,10 @@ def _note_batches(course: Course, member: Member, before: Any) -> None:
     if course.shuffle:
         shuffler.bit_generator.state = before
         for _ in range(member.epoch):
-            shuffler.permutation(n)
+            permutation(shuffler, n)
     position.begin_epoch(shuffler.bit_generator.state, (n, course.batch_size, course.shuffle))
     if course.shuffle:
-        order = shuffler.permutation(n)
+        order = permutation(shuffler, n)
         order = order if course.rows is None else course.rows[order]
     weights = batch_weights(course.data, order, course.batch_size)
     done = slice(member.batch)

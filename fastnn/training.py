@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._position import Position
+from fastnn._random import permutation
 from fastnn._types import Array
 from fastnn._weights import flat, unflat
 from fastnn.callbacks import Callback, Checkpoint, Progress, StopTraining, TerminateOnNaN
@@ -249,9 +250,7 @@ class Training:
                 "an epoch must be resumed with the rows, batch_size and shuffle it began with,"
                 f" {position.rows}; got {shape}"
             )
-        order = None
-        if self.shuffle:
-            order = self.shuffler.permutation(len(data)).astype(np.int32)
+        order = permutation(self.shuffler, len(data)) if self.shuffle else None
         weights = batch_weights(data, order, self.batch_size)
         optimizer = None
         while position.batch < len(weights):

@@ -4,7 +4,8 @@
 
 `network.pxi` describes a network and its memory, `step.pxi` is one training
 step as a team of threads takes it, `forward.pxi` runs a network over rows,
-`population.pxi` trains many networks at once.  This file is the door from Python.
+`shuffle.pxi` draws the order of an epoch's rows, `population.pxi` trains many
+networks at once.  This file is the door from Python.
 """
 
 import os
@@ -39,4 +40,5 @@ include "network.pxi"
 include "forward.pxi"
 include "step.pxi"
 include "core.pxi"
+include "shuffle.pxi"
 include "population.pxi"

@@ -2,33 +2,6 @@
 # The steps are those of Core.train, so a network ends with the same bits as if it were trained alone;
 # the threads take networks from one queue.
 
-cdef struct BitGenerator:
-    # bitgen_t of numpy/random/bitgen.h, whose layout NumPy promises to extensions
-    void *state
-    uint64_t (*next_uint64)(void *state) noexcept nogil
-    uint32_t (*next_uint32)(void *state) noexcept nogil
-    double (*next_double)(void *state) noexcept nogil
-    uint64_t (*next_raw)(void *state) noexcept nogil
-
-
-cdef void shuffle(int32_t *order, ptrdiff_t n, BitGenerator *g) noexcept nogil:
-    """The permutation of 0 to n - 1 that `numpy.random.Generator.permutation` draws."""
-    cdef uint32_t i, j, mask
-    for i in range(<uint32_t>n):
-        order[i] = <int32_t>i
-    for i in range(<uint32_t>n - 1, 0, -1):
-        mask = i
-        mask |= mask >> 1
-        mask |= mask >> 2
-        mask |= mask >> 4
-        mask |= mask >> 8
-        mask |= mask >> 16
-        j = g.next_uint32(g.state) & mask
-        while j > i:
-            j = g.next_uint32(g.state) & mask
-        order[i], order[j] = order[j], order[i]
-
-
 # As much as one thread does in about a millisecond.
 cdef double FLOP_BETWEEN_LOOKS = 10e6
 
@@ -247,7 +220,7 @@ cdef class Member:
         s.batch = batch_size
         s.order = c.rows
         if generator is not None:
-            c.generator = <BitGenerator *>PyCapsule_GetPointer(generator.capsule, "BitGenerator")
+            c.generator = bit_generator(generator)
             c.order = <int32_t *>self._room(empty(c.n, "int32"), "i")
             s.order = c.order
         if c.shares:

@@ -1,4 +1,4 @@
-"""The generator of the dropout masks."""
+"""The order of rows, and the generator of the dropout masks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from fastnn._random import dropout_mask, gaussian, philox
+from fastnn._random import dropout_mask, gaussian, permutation, philox
 
 # Random123's file kat_vectors, "philox4x32 10": counter, key, result
 KNOWN_ANSWERS = [
@@ -29,6 +29,17 @@ KNOWN_ANSWERS = [
 ]
 SEED = 0x0123456789ABCDEF
 DTYPES = (np.dtype(np.float32), np.dtype(np.float64))
+
+
+@pytest.mark.parametrize("name", ["PCG64", "MT19937", "Philox", "SFC64"])
+@pytest.mark.parametrize("n", [0, 1, 2, 3, 8, 9, 255, 256, 257, 258, 512, 513, 769, 65537])
+def test_rows_are_ordered_as_by_numpy(name, n):
+    ours, theirs = (np.random.Generator(getattr(np.random, name)(SEED)) for _ in range(2))
+    for _ in range(3):  # some draw 64 bits and keep a half for the next
+        order = permutation(ours, n)
+        assert order.dtype == np.int32
+        np.testing.assert_array_equal(order, theirs.permutation(n))
+    assert ours.integers(2**32) == theirs.integers(2**32)
 
 
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN_ANSWERS)
