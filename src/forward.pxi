@@ -160,8 +160,11 @@ cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
 
 
 cdef inline bint takes_panels(const Forward *f) noexcept nogil:
-    """Whether rows are too few to share, so that the threads share each layer's panels instead."""
-    return f.threads > 1 and f.n < 4 * f.threads and f.row_loss == NULL
+    """Whether rows are too few to share, so that the threads share each layer's panels instead.
+
+    They go through the buffers of one block then."""
+    return (f.threads > 1 and f.n < 4 * f.threads and f.n <= block_rows(f.net)
+            and f.row_loss == NULL)
 
 
 cdef void panels_share(Forward *f, int thread, int team) noexcept nogil:
@@ -234,5 +237,5 @@ cdef double mean_loss(const Forward *f, int64_t *hits) noexcept nogil:
             k = &net.blocks[j]
             penalty += net.K.penalty(k.layer.l1, k.layer.l2, NULL, at(net, net.params, k.weight),
                                      k.rows, k.cols)
-    scale = 1 / weight_sum if weight_sum > 0 else 0.0
+    scale = 1 / weight_sum if weight_sum != 0 else 0.0
     return total * net.loss_scale * scale + penalty * (scale if net.mean_penalty else 1.0)

@@ -69,6 +69,23 @@ def test_a_row_does_not_depend_on_its_neighbours(
     np.testing.assert_array_equal(predict(X[order]), whole[order])
 
 
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("widths", [(8192, 96, 10), (2048, 512, 10)])
+def test_few_rows_by_many_threads(widths, isa, dtype, assert_same_with_threads):
+    """They share the weights of more rows than one block has, where there are enough of them."""
+    backend = on(isa, Network(widths, dtype=dtype, seed=0))
+    X = np.random.default_rng(1).normal(size=(127, widths[0])).astype(dtype)
+
+    def predict():
+        found = []
+        for rows in (1, 7, 8, 13, 24, 31, 63, 127):
+            found.append(np.empty((rows, widths[-1]), dtype))
+            backend.predict(X[:rows], found[-1])
+        return found
+
+    assert_same_with_threads(predict, 2, 8, 32)
+
+
 TRAIN = """
     import hashlib, sys
     import numpy as np
