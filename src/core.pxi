@@ -767,6 +767,8 @@ def all_finite(array):
     cdef const kernels *K = fastnn_kernels(_isa, b.view.itemsize)
     cdef ptrdiff_t n = b.size(), i
     cdef int parts = _team(INFINITY_, <double>n, _share()), bad = 0
+    if parts > 1:
+        parts = fastnn_possible_team(parts)
     with nogil:
         for i in prange(parts, num_threads=parts, schedule="static"):
             bad += not K.all_finite(<const char *>b.data + n * i // parts * K.itemsize,
@@ -802,6 +804,8 @@ def fma_peak(int itemsize, int threads, double seconds):
     cdef int i
     if threads < 1 or (threads > 1 and fastnn_must_be_serial()):
         raise ValueError(f"threads: expected a number from 1 to {_threads()}, got {threads}")
+    if threads > 1:
+        threads = fastnn_possible_team(threads)
     while took < 1e-3 or time.perf_counter() < end:
         began = time.perf_counter()
         flop = 0

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-import shutil
-import subprocess
 import sys
 
 import numpy as np
 import pytest
-from processes import EFFORT, run
+from processes import EFFORT, run, shared_library
 
 from fastnn import Adam, Network, _config
 
@@ -175,19 +173,8 @@ def test_steps_allocate_nothing(n_threads, tmp_path):
     """256 steps an epoch or 1024: an epoch allocates as often; and predict(X, out) not at all."""
     if "t" in sys.abiflags:
         pytest.skip("this Python never takes its memory from malloc: use one with a GIL")
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("counts by a C library of its own: install a C compiler")
-    source, library = tmp_path / "count.c", tmp_path / "count.so"
-    source.write_text(COUNTER)
-    made = subprocess.run(
-        [compiler, "-O1", "-fPIC", "-shared", "-fno-builtin", str(source), "-o", str(library)],
-        capture_output=True,
-        text=True,
-    )
-    if made.returncode:
-        pytest.skip(f"counts what glibc allocates: {made.stderr[-200:]}")
-    printed = run(COUNT, n_threads, LD_PRELOAD=str(library), PYTHONMALLOC="malloc")
+    library = shared_library(COUNTER, tmp_path)
+    printed = run(COUNT, n_threads, LD_PRELOAD=library, PYTHONMALLOC="malloc")
     few, many, predict, nothing = map(int, printed.split())
     assert few > nothing  # it does count
     assert abs(many - few) < 768 / 40  # NumPy's own, of longer arrays of figures

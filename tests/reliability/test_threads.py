@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from processes import run, times
+from processes import run, shared_library, times
 
 import fastnn
 from fastnn import Network, _config
@@ -309,3 +309,37 @@ def test_no_thread_is_left_waiting():
     before = time.process_time()
     time.sleep(0.3)
     assert time.process_time() - before < 0.1
+
+
+REFUSE = """
+#include <errno.h>
+#include <pthread.h>
+int pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*f)(void *), void *x)
+{
+    return EAGAIN;
+}
+"""
+
+WITHOUT_THREADS = """
+    import numpy as np
+    import fastnn
+    from fastnn import _native
+
+    fastnn.set_num_threads(4)
+    X = np.zeros((50_000, 100), np.float32)
+    net = fastnn.Network([100, 64, 64, 10], seed=0)
+    assert _native.all_finite(X)
+    net.fit(X, X[:, :10], 1, 512)
+    fastnn.train_many([net, fastnn.Network([100, 64, 10], seed=1)], X, X[:, :10])
+    assert _native.fma_peak(4, 4, 0.01) > 0
+    print(net.predict(X).shape)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system refuses threads by LD_PRELOAD")
+@pytest.mark.usefixtures("native")
+def test_a_system_that_gives_no_threads(tmp_path):
+    """The calling thread does all, and libgomp does not end the process."""
+    library = shared_library(REFUSE, tmp_path)
+    printed = run(WITHOUT_THREADS, LD_PRELOAD=library, OPENBLAS_NUM_THREADS="1")
+    assert printed.strip() == "(50000, 10)"
