@@ -418,13 +418,13 @@ cdef class Core:
     def predict(self, X, out=None):
         """Outputs for the rows of X in `out` or a new array; None, unless all can be used as it is.
 
-        That is: X is a C-contiguous ndarray (n, n_in) of the network's dtype and of finite numbers,
-        and so is `out`, (n, n_out), writable and apart from X.  Outputs that are not finite are
+        That is: X is a C-contiguous ndarray (n, n_in) of the network's dtype and of finite numbers, of
+        no subclass; and so is `out`, (n, n_out), writable and apart from X, also of a subclass.  Outputs that are not finite are
         written, but not returned.
         """
         cdef Py_buffer x, y
         cdef Forward f
-        if type(X) is not ndarray or (out is not None and type(out) is not ndarray):
+        if type(X) is not ndarray or not (out is None or isinstance(out, ndarray)):
             return None
         try:
             PyObject_GetBuffer(X, &x, PyBUF_C_CONTIGUOUS | PyBUF_FORMAT)

@@ -194,6 +194,18 @@ def test_predict_into_a_buffer(backend, dtype, rows):
     assert net.predict(X, out) is out
 
 
+@pytest.mark.parametrize("kind", [np.matrix, np.memmap, np.ma.MaskedArray])
+def test_predict_into_a_kind_of_array(backend, kind, tmp_path):
+    X, _ = sample()
+    net = Network([4, 5, 3], backend=backend)
+    if kind is np.memmap:
+        out = np.memmap(tmp_path / "out", np.float32, "w+", shape=(len(X), 3))
+    else:
+        out = np.zeros((len(X), 3), np.float32).view(kind)
+    assert net.predict(X, out=out) is out
+    np.testing.assert_array_equal(np.asarray(out), net.predict(X))
+
+
 def test_predict_of_no_rows(backend):
     net = Network([4, 5, 3], backend=backend)
     for empty in (np.empty((0, 4)), [], np.empty((0, 4), int)):
