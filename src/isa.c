@@ -41,7 +41,9 @@ SETS(DECLARE)
 #define RUNS_avx512                                                                               \
     (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&                   \
      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && RUNS_avx2)
-#define RUNS_avx2 (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+#define RUNS_avx2                                                                                 \
+    (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&                           \
+     __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
 #define RUNS_x86_64_v2 (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"))
 #endif
 #define RUNS_neon 1
