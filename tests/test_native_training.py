@@ -360,3 +360,15 @@ def test_noise_and_max_norm_with_any_number_of_threads(assert_same_with_threads)
         return net.weights
 
     assert_same_with_threads(weights, 2, 3)
+
+
+@pytest.mark.parametrize("classes", [3, 16, 40])
+@pytest.mark.parametrize("where", [0, 2])
+def test_outputs_that_are_not_numbers_are_never_right(classes, where):
+    net = Network([2, classes], loss="cross_entropy", backend="native", seed=0)
+    (W, b), rows = net.weights[0], 5
+    b[where] = np.nan
+    net._backend.set_weights([(W, b)])
+    X, labels = np.ones((rows, 2), np.float32), np.full(rows, where, np.int32)
+    for target in (labels, np.eye(classes, dtype=np.float32)[labels]):
+        assert net._backend.loss(X, target, None)[1] == 0

@@ -85,27 +85,21 @@ INLINE vec NAME(target_at)(const NAME(target) *t, ptrdiff_t r, ptrdiff_t panel, 
 static int64_t NAME(class_hit)(const REAL *o, ptrdiff_t stride, const NAME(target) *t, ptrdiff_t r,
                                ptrdiff_t cols)
 {
-    if (!t->dense) {
-        const REAL own = OUTPUT(o, stride, r, t->labels[r]);
-        const vec top = splat(own);
-        ivec beaten = {0};
-        PANELS_OF(cols, p, width)
-            for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
-                const vec x = LOAD(o + p * stride + r * NR + c);
-                const ivec before =
-                    NAME(lane_numbers)() + (INTEGER)(p * NR + c) < (ivec){0} + (INTEGER)t->labels[r];
-                beaten |= first_lanes(width - c) & ((ivec)(x > top) | (before & (ivec)(x == top)));
-            }
-        return own == own && !any_lane(beaten);
-    }
-    ptrdiff_t best = 0, wanted = 0;
-    for (ptrdiff_t j = 1; j < cols; j++) {
-        if (OUTPUT(o, stride, r, j) > OUTPUT(o, stride, r, best))
-            best = j;
+    ptrdiff_t wanted = t->dense ? 0 : t->labels[r];
+    for (ptrdiff_t j = 1; t->dense && j < cols; j++)
         if (OUTPUT(t->dense, t->dense_stride, r, j) > OUTPUT(t->dense, t->dense_stride, r, wanted))
             wanted = j;
-    }
-    return best == wanted;
+    const REAL own = OUTPUT(o, stride, r, wanted);
+    const vec top = splat(own);
+    ivec beaten = {0};
+    PANELS_OF(cols, p, width)
+        for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
+            const vec x = LOAD(o + p * stride + r * NR + c);
+            const ivec before =
+                NAME(lane_numbers)() + (INTEGER)(p * NR + c) < (ivec){0} + (INTEGER)wanted;
+            beaten |= first_lanes(width - c) & ((ivec)(x > top) | (before & (ivec)(x == top)));
+        }
+    return own == own && !any_lane(beaten);
 }
 
 /* The sums of one row that the cross entropy of its softmax is made of, o shifted by its maximum:
