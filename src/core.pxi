@@ -343,6 +343,8 @@ cdef class Core:
             self._end_training()
 
     cdef int _need_slots(self, int slots) except -1:
+        if slots > MAX_SLOTS:
+            raise ValueError(f"slots: expected at most {MAX_SLOTS}, got {slots}")
         while self.slots < slots:
             self.net.state[self.slots] = <char *>self.memory.take(self.net.n_params,
                                                                   self.net.K.itemsize)
@@ -605,7 +607,7 @@ cdef class Core:
             replica.params = <char *>m.take(net.n_params, itemsize)
             replica.transposed = <char *>m.take(net.n_transposed, itemsize)
             replica.grads = <char *>m.take(net.n_params, itemsize)
-            for i in range(3):
+            for i in range(MAX_SLOTS):
                 replica.state[i] = <char *>m.take(net.n_params, itemsize)
         return 0
 

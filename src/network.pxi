@@ -1,6 +1,10 @@
 # A network and its memory.  Offsets and strides are in elements, so nothing here depends on the
 # dtype; a matrix is stored as panels of K.nr columns (kernels.h).
 
+cdef enum:
+    MAX_SLOTS = 3          # states of an optimizer for each parameter
+
+
 cdef struct Layer:
     ptrdiff_t n_in, n_out
     ptrdiff_t in_panels, out_panels
@@ -49,7 +53,7 @@ cdef struct Network:
     bint bounded           # some layer has a max_norm
     char *params
     char *transposed
-    char *state[3]
+    char *state[MAX_SLOTS]
     char *average          # of the weights over the steps
     bint has_average       # whether any step counted yet
     char *grads

@@ -362,6 +362,32 @@ def test_noise_and_max_norm_with_any_number_of_threads(assert_same_with_threads)
     assert_same_with_threads(weights, 2, 3)
 
 
+class OwnFormula(fastnn.SGD):
+    def apply(self, param, grad, slots, step, rate):
+        param[...] = 0
+
+
+class MoreState(Adam):
+    slots = 8
+
+
+class AnyCode(fastnn.SGD):
+    code = 1000
+
+
+@pytest.mark.parametrize("kind", [OwnFormula, MoreState, AnyCode])
+def test_an_optimizer_that_the_core_does_not_know(kind):
+    X, y = np.ones((3, 2)), np.ones((3, 1))
+    net = Network([2, 1], optimizer=kind(0.1), backend="native", seed=0)
+    before = net.weights
+    for call in (net.fit, net.train_step):
+        with pytest.raises(TypeError, match=f'optimizer must .*got {kind.__name__}.*"numpy"'):
+            call(X, y)
+    np.testing.assert_equal(net.weights, before)
+    with pytest.raises(ValueError, match="at most 3, got 4"):
+        net._backend.core.set_state(0, [before] * 4)
+
+
 @pytest.mark.parametrize("classes", [3, 16, 40])
 @pytest.mark.parametrize("where", [0, 2])
 def test_outputs_that_are_not_numbers_are_never_right(classes, where):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -141,8 +142,23 @@ class NativeBackend:
         )
 
 
+@functools.cache
+def _check_formula(cls: type[Optimizer]) -> None:
+    """Refuse an optimizer with a formula of its own: the core has those of fastnn's."""
+    known = next(base for base in cls.__mro__ if base.__module__.partition(".")[0] == "fastnn")
+    if any(
+        getattr(cls, name, None) is not getattr(known, name, None)
+        for name in ("code", "slots", "coefficients", "apply")
+    ):
+        raise TypeError(
+            f"optimizer must be one of fastnn's, whose formulas are compiled; got {cls.__name__},"
+            ' for whose own there is backend="numpy"'
+        )
+
+
 def described(optimizer: Optimizer) -> tuple[int, int, tuple[float, ...], Any, Any]:
     """An optimizer as the core takes it."""
+    _check_formula(type(optimizer))  # type: ignore[arg-type]  # mypy sees no metaclass
     return (
         optimizer.code,
         optimizer.slots,
