@@ -2,6 +2,11 @@
 # given, and lets the GIL go while it computes.
 
 
+# Formats of the buffer protocol, of which a C long may be either
+cdef str INT32 = "i" if sizeof(long) == 8 else "il"
+cdef str INT64 = "ql" if sizeof(long) == 8 else "q"
+
+
 cdef class _Buffer:
     """A view of a C-contiguous array of one item type, or of nothing for None."""
     cdef Py_buffer view
@@ -41,7 +46,7 @@ cdef class _Data:
 
     def __init__(self, Core core, X, target, weight):
         self.X = _Buffer.of(X, "X", core.format)
-        self.target = _Buffer.of(target, "target", "il" + core.format)
+        self.target = _Buffer.of(target, "target", INT32 + core.format)
         self.weight = _Buffer.of(weight, "sample_weight", core.format)
         self.rows = self.X.size() // core.n_in
         if self.target.size() != self.rows * (1 if self.labels() else core.n_out):
@@ -56,7 +61,7 @@ cdef class _Data:
         return <char *>self.target.data if self.is_dense() else NULL
 
     cdef bint is_dense(self):
-        return self.target.view.format[0] not in b"il"
+        return self.target.view.format[0] in b"fd"
 
 
 cdef class _Workspace:
@@ -214,7 +219,8 @@ cdef class Core:
             result.append((W, b))
         return result
 
-    cdef int _write(self, char *base, pairs) except -1:
+    cdef list _views(self, pairs):
+        """Buffers of the arrays of all layers, of the right sizes."""
         cdef Network *net = &self.net
         cdef Layer *layer
         cdef int i
@@ -229,6 +235,13 @@ cdef class Core:
             if W.size() != layer.n_in * layer.n_out or (layer.use_bias and b.size() != layer.n_out):
                 raise ValueError(f"layer {i}: expected W of {layer.n_in} x {layer.n_out}")
             views.append((W, b))
+        return views
+
+    cdef void _write(self, char *base, list views):
+        cdef Network *net = &self.net
+        cdef Layer *layer
+        cdef int i
+        cdef _Buffer W, b
         for i in range(net.n_layers):
             layer = &net.layers[i]
             W, b = views[i]
@@ -236,7 +249,6 @@ cdef class Core:
                        layer.n_out)
             if layer.use_bias:
                 net.K.pack(at(net, base, layer.bias), net.K.nr, b.data, NULL, 1, layer.n_out)
-        return 0
 
     def weights(self):
         """Copies of the weights, [(W, b), ...]; b is None without bias."""
@@ -310,7 +322,7 @@ cdef class Core:
     def set_weights(self, pairs):
         self._begin_training()
         try:
-            self._write(self.net.params, pairs)
+            self._write(self.net.params, self._views(pairs))
             if self.net.transposed != NULL:
                 refresh_transposed(&self.net)
         finally:
@@ -332,9 +344,10 @@ cdef class Core:
     def set_state(self, int64_t step, slots):
         self._begin_training()
         try:
+            views = [self._views(slot) for slot in slots]
             self._need_slots(len(slots))
             for i in range(len(slots)):
-                self._write(self.net.state[i], slots[i])
+                self._write(self.net.state[i], views[i])
             fastnn_tell_steps(&self.steps_taken, step)
             if not slots:
                 for i in range(self.slots):
@@ -368,11 +381,10 @@ cdef class Core:
         """Take over a copy of an average of the weights; of None, that there is none."""
         self._begin_training()
         try:
-            self.net.has_average = False
             if pairs is not None:
                 self._need_average()
-                self._write(self.net.average, pairs)
-                self.net.has_average = True
+                self._write(self.net.average, self._views(pairs))
+            self.net.has_average = pairs is not None
         finally:
             self._end_training()
 
@@ -553,6 +565,7 @@ cdef class Core:
                 and s.n_inputs >= inputs and s.parts >= parts and (s.dense_panels != NULL or not dense)):
             return 0
         m = _Workspace()
+        self.workspace = None
         s.capacity = 0
         rows = without_collisions(net, rows)
         panel = <size_t>rows * K.nr
@@ -660,11 +673,11 @@ cdef class Core:
         """
         cdef Steps *s = &self.steps
         cdef _Data data = _Data(self, X, target, weight)
-        cdef _Buffer rows = _Buffer.of(order, "order", "il")
+        cdef _Buffer rows = _Buffer.of(order, "order", INT32)
         cdef _Buffer rate = _Buffer.of(rates, "rates", "d")
         cdef _Buffer share = _Buffer.of(shares, "shares", "d")
         cdef _Buffer loss = _Buffer.of(losses, "losses", "d", True)
-        cdef _Buffer hit = _Buffer.of(hits, "hits", "lq", True)
+        cdef _Buffer hit = _Buffer.of(hits, "hits", INT64, True)
         cdef ptrdiff_t n = rows.size() if rows.data else data.rows
         cdef ptrdiff_t steps = (n + batch_size - 1) // batch_size, done = 0
         cdef double flop = 3 * self.net.flop * min(batch_size, n)

@@ -388,6 +388,26 @@ def test_an_optimizer_that_the_core_does_not_know(kind):
         net._backend.core.set_state(0, [before] * 4)
 
 
+def test_what_does_not_fit_changes_nothing():
+    net = Network([2, 3, 1], optimizer=Adam(), averaging=fastnn.EMA(0.9), backend="native", seed=0)
+    net.fit(np.ones((3, 2)), np.ones((3, 1)))
+    core = net._backend.core
+    state, average = core.state(), core.average()
+    zeros = [(0 * W, 0 * b) for W, b in net.weights]
+    for change in (
+        lambda: core.set_state(5, [zeros, zeros[:1]]),
+        lambda: core.set_average(zeros[:1]),
+    ):
+        with pytest.raises(ValueError, match="expected 2 pairs"):
+            change()
+    np.testing.assert_equal(core.state(), state)
+    np.testing.assert_equal(core.average(), average)
+    X, y = np.ones((3, 2), np.float32), np.ones((3, 1), np.float32)
+    with pytest.raises(TypeError, match="order: expected"):
+        core.train(X, y, None, np.arange(3), 3, (0, 0, (0.0,) * 5, None, None), np.ones(1),
+                   np.empty(1), np.empty(1, np.int64), None)  # fmt: skip
+
+
 @pytest.mark.parametrize("classes", [3, 16, 40])
 @pytest.mark.parametrize("where", [0, 2])
 def test_outputs_that_are_not_numbers_are_never_right(classes, where):
