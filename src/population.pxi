@@ -25,7 +25,9 @@ cdef struct Course:
     # how far it is
     ptrdiff_t epoch, batch
     bint ended, diverged
-    # figures of the present epoch's batches, besides losses and hits: what each counts
+    # figures of the present epoch's batches; the weight is what each counts
+    double *batch_loss
+    int64_t *batch_hits
     double *batch_weight
     double *product
     # and of each epoch
@@ -179,66 +181,78 @@ cdef class Member:
     cdef Course course
     cdef Forward forward
     cdef list kept               # what the course points into
+    cdef _Data data
+    cdef ptrdiff_t batch_size
+    cdef object optimizer
     cdef double flop
     cdef readonly object batch_loss, batch_hits, batch_weight, loss, hits, val_loss, val_hits
 
     def __init__(self, Core core, X, target, weight, rows, ptrdiff_t batch_size, ptrdiff_t epochs,
                  optimizer, rates, shares, generator, validation, stopping):
         cdef Course *c = &self.course
-        cdef Steps *s = &core.steps
-        cdef Network *net = &core.net
-        cdef _Data data = _Data(core, X, target, weight)
-        cdef _Buffer numbers = _Buffer.of(rows, "rows", "il")
+        cdef _Buffer numbers = _Buffer.of(rows, "rows", INT32)
         cdef _Buffer rate = _Buffer.of(rates, "rates", "d")
         cdef _Buffer share = _Buffer.of(shares, "shares", "d")
         self.core = core
-        self.kept = [data, numbers, rate, share, generator]
-        c.net = net
-        c.steps = s
+        self.data = _Data(core, X, target, weight)
+        self.batch_size = batch_size
+        self.optimizer = optimizer
+        self.kept = [numbers, rate, share, generator]
+        c.net = &core.net
+        c.steps = &core.steps
         c.step = &core.steps_taken
         c.rows = <const int32_t *>numbers.data
-        c.n = numbers.size() if rows is not None else data.rows
+        c.n = numbers.size() if rows is not None else self.data.rows
         c.epochs = epochs
         c.batches = (c.n + batch_size - 1) // batch_size
-        c.at_once = <ptrdiff_t>max(1.0, FLOP_BETWEEN_LOOKS / (3 * net.flop * batch_size))
+        c.at_once = <ptrdiff_t>max(1.0, FLOP_BETWEEN_LOOKS / (3 * c.net.flop * batch_size))
         c.rates = <const double *>rate.data
         c.next_rates = c.batches if rate.size() >= epochs * c.batches else 0
         c.shares = <const double *>share.data
         c.next_shares = c.batches if share.data and share.size() >= epochs * c.batches else 0
         if rate.size() < c.batches or (share.data and share.size() < c.batches):
             raise ValueError(f"rates, shares: expected {c.batches} items an epoch")
-        self.flop = 3 * net.flop * c.n * epochs
-
-        core._set_optimizer(optimizer)
-        s.later = s.by_units = False
-        s.apart = goes_apart(net, s.mode, min(batch_size, c.n))
-        s.watch.careful = False  # signals are looked at between the steps
-        s.watch.stop = 0
-        core._need_workspace(min(batch_size, c.n), 1, s.mode, data.dense() != NULL)
-        core._set_data(data)
-        s.n = c.n
-        s.batch = batch_size
-        s.order = c.rows
+        self.flop = 3 * c.net.flop * c.n * epochs
         if generator is not None:
             c.generator = bit_generator(generator)
-            c.order = <int32_t *>self._room(empty(c.n, "int32"), "i")
-            s.order = c.order
-        if c.shares:
-            core._need_average()
-        if s.optimizer.kind == NADAM:
+            c.order = <int32_t *>self._room(empty(c.n, "int32"), INT32)
+        if optimizer[0] == NADAM:
             c.momentums = <double *>self._room(empty(c.batches + 1), "d")
         self.batch_loss, self.batch_weight = empty(c.batches), empty(c.batches)
         self.batch_hits = empty(c.batches, "int64")
-        s.losses = <double *>self._room(self.batch_loss, "d")
-        s.hits = <int64_t *>self._room(self.batch_hits, "lq")
+        c.batch_loss = <double *>self._room(self.batch_loss, "d")
+        c.batch_hits = <int64_t *>self._room(self.batch_hits, INT64)
         c.batch_weight = <double *>self._room(self.batch_weight, "d")
         c.product = <double *>self._room(empty(c.batches), "d")
         self.loss, self.hits = empty(epochs), empty(epochs, "int64")
         c.loss = <double *>self._room(self.loss, "d")
-        c.hits = <int64_t *>self._room(self.hits, "lq")
+        c.hits = <int64_t *>self._room(self.hits, INT64)
 
         if validation is not None:
             self._judge_by(_Data(core, *validation), stopping)
+
+    cdef int _take_core(self) except -1:
+        """Let the core, which nobody else may use, take its steps on this course."""
+        cdef Course *c = &self.course
+        cdef Steps *s = c.steps
+        cdef ptrdiff_t rows = min(self.batch_size, c.n)
+        self.core._set_optimizer(self.optimizer)
+        s.later = s.by_units = False
+        s.apart = goes_apart(c.net, s.mode, rows)
+        s.watch.careful = False  # signals are looked at between the steps
+        s.watch.stop = 0
+        self.core._need_workspace(rows, 1, s.mode, self.data.dense() != NULL)
+        self.core._set_data(self.data)
+        s.n = c.n
+        s.batch = self.batch_size
+        s.order = c.rows
+        if c.generator:
+            s.order = c.order
+        s.losses = c.batch_loss
+        s.hits = c.batch_hits
+        if c.shares:
+            self.core._need_average()
+        return 0
 
     cdef int _judge_by(self, _Data validation, stopping) except -1:
         cdef Course *c = &self.course
@@ -252,7 +266,7 @@ cdef class Member:
         c.judge = f
         self.val_loss, self.val_hits = empty(c.epochs), empty(c.epochs, "int64")
         c.val_loss = <double *>self._room(self.val_loss, "d")
-        c.val_hits = <int64_t *>self._room(self.val_hits, "lq")
+        c.val_hits = <int64_t *>self._room(self.val_hits, INT64)
         if stopping is not None:
             c.patience, c.by_hits, c.rising, c.min_delta, restore = stopping
             c.best = -INFINITY_ if c.rising else INFINITY_
@@ -316,6 +330,7 @@ def train_many(members, tick=None):
         for m in waiting:
             m.core._begin_training()
             training.append(m)
+            m._take_core()
         while waiting:
             count = len(waiting)
             for i in range(count):

@@ -257,6 +257,28 @@ def test_the_core_guards_networks_in_training(native):
     assert nets[0].steps == nets[1].steps == 3
 
 
+def test_a_schedule_that_uses_the_networks_meanwhile(native):
+    """No call but the training itself decides what the core's steps are about."""
+
+    class Curious(schedules.Schedule):
+        def rates(self, epoch, step, n):
+            for net in nets:
+                net.gradients(X[:3], Y[:3])
+            return np.full(n, 0.01)
+
+    def make(seed, rate=0.01):
+        return Network([5, 8, 1], optimizer=Adam(rate), seed=seed)
+
+    nets = [make(seed) for seed in range(3)]
+    curious = [*nets[:2], make(2, Curious())]
+    nets[2] = curious[2]
+    others = [make(seed) for seed in range(3)]
+    fastnn.train_many(curious, X, Y, 3)
+    fastnn.train_many(others, X, Y, 3)
+    for net, other in zip(curious, others, strict=True):
+        np.testing.assert_equal(net.weights, other.weights)
+
+
 GOOD = {"networks": 2}
 
 
