@@ -590,11 +590,14 @@ class Network:
             If an argument is not as described.
         FloatingPointError
             If the loss or a gradient is infinite or nan.
+        RuntimeError
+            If another thread is training this network.
         """
         data = self._data(X, y, sample_weight)
         random = any(layer.dropout or layer.noise for layer in self._spec.layers)
-        step = self._backend.steps() if random else 0
-        loss, gradients = self._backend.gradients(data.X, data.target, data.sample_weight, step)
+        with self._one_trainer:  # in whose memory they are found
+            step = self._backend.steps() if random else 0
+            loss, gradients = self._backend.gradients(data.X, data.target, data.sample_weight, step)
         layer = next(broken(gradients), None)
         if layer is not None or not math.isfinite(loss):
             what = "the loss" if layer is None else f"the gradients of layer {layer}"

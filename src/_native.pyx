@@ -4,8 +4,9 @@
 
 `network.pxi` describes a network and its memory, `step.pxi` is one training
 step as a team of threads takes it, `forward.pxi` runs a network over rows,
-`shuffle.pxi` draws the order of an epoch's rows, `population.pxi` trains many
-networks at once.  This file is the door from Python.
+`core.pxi` holds a network for Python, `shuffle.pxi` draws the order of an
+epoch's rows, `population.pxi` trains many networks at once; `threads.pxi` says
+how many threads there are, and looks at signals.
 """
 
 import os
@@ -34,6 +35,7 @@ cdef extern from "Python.h" nogil:
     PyThreadState *PyEval_SaveThread() noexcept
     void PyEval_RestoreThread(PyThreadState *state) noexcept
     int check_signals "PyErr_CheckSignals"() noexcept
+    unsigned long PyThread_get_thread_ident() noexcept
 
 include "threads.pxi"
 include "network.pxi"

@@ -90,6 +90,9 @@ cdef class _Workspace:
         return p
 
 
+cdef double SECONDS_BETWEEN_READERS = 1e-4  # between looks whether predictions have ended
+
+
 cdef class Core:
     """A network in the compiled core.
 
@@ -126,6 +129,7 @@ cdef class Core:
     cdef str format
     cdef bint training           # who uses the network, and the buffers: under the object's lock
     cdef int predicting
+    cdef unsigned long reader    # the last that began to predict
     cdef int forks               # when that was written down
     cdef int slots
     cdef char *buffers           # of predict, when no other call has them
@@ -388,17 +392,26 @@ cdef class Core:
         finally:
             self._end_training()
 
-    # -- who uses the network at the moment
+    # -- who uses the network at the moment: one that changes it, or any number that do not
 
     cdef int _begin_training(self) except -1:
+        """Keep all others off, and wait for those that predict."""
         cdef bint free
         with critical_section(self):
             self._forget_lost_threads()
-            free = not self.training and self.predicting == 0
+            # This thread may be in the middle of a prediction, in a signal's handler.
+            free = not self.training and not (
+                self.predicting and self.reader == PyThread_get_thread_ident())
             if free:
                 self.training = True
         if not free:
             raise RuntimeError("the network is in use by another thread")
+        try:
+            while fastnn_told(&self.predicting):
+                time.sleep(SECONDS_BETWEEN_READERS)
+        except BaseException:
+            self._end_training()
+            raise
         return 0
 
     cdef int _begin_predicting(self) except -1:
@@ -407,7 +420,8 @@ cdef class Core:
             self._forget_lost_threads()
             free = not self.training
             if free:
-                self.predicting += 1
+                fastnn_tell(&self.predicting, self.predicting + 1)
+                self.reader = PyThread_get_thread_ident()
         if not free:
             raise RuntimeError("the network is being trained by another thread")
         return 0
@@ -418,14 +432,14 @@ cdef class Core:
 
     cdef void _end_predicting(self) noexcept:
         with critical_section(self):
-            self.predicting = max(0, self.predicting - 1)
+            fastnn_tell(&self.predicting, max(0, self.predicting - 1))
 
     cdef void _forget_lost_threads(self) noexcept:
         """A forked child has none of its parent's threads.  Those that predicted left nothing behind;
         one that trained, weights of which some are new, and it stays in charge of them."""
         if self.forks != fastnn_forked:
             self.forks = fastnn_forked
-            self.predicting = 0
+            fastnn_tell(&self.predicting, 0)
 
     # -- forward
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import signal
 import sys
 import threading
 import time
@@ -120,6 +121,58 @@ def test_one_network_is_used_by_all(backend):
 @pytest.mark.slow
 def test_one_network_is_used_by_all_for_long(native):
     use_the_same_network(native, times(1000))
+
+
+def test_training_waits_for_predictions(backend):
+    """They are in its way for as long as they take, whenever they begin."""
+    X, y = problem(3000)
+    net, other = network(backend), network(backend)
+    trained = threading.Event()
+
+    def predict():
+        done = 0
+        while not trained.is_set() or not done:
+            try:
+                net.predict(X)
+                done += 1
+            except RuntimeError as error:
+                assert "another thread" in str(error)
+
+    def train():
+        try:
+            for _ in range(10):
+                net.fit(X[:100], y[:100], 2, 50)
+                net.set_weights(net.weights)
+        finally:
+            trained.set()
+
+    together(predict, predict, train)
+    for _ in range(10):
+        other.fit(X[:100], y[:100], 2, 50)
+    np.testing.assert_equal(net.weights, other.weights)
+
+
+def test_a_handler_of_signals_that_trains_while_its_thread_predicts(native):
+    """Nobody could wait for that prediction."""
+    refused = []
+
+    def handler(signum, frame):
+        with pytest.raises(RuntimeError, match="in use"):
+            net.train_step(X[:1], y[:1])
+        refused.append(True)
+
+    X, y = problem(10_000)
+    net = Network([64, 2048, 2048, 10], loss="cross_entropy", backend=native, seed=0)
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        deadline = time.monotonic() + 60
+        while not refused and time.monotonic() < deadline:
+            signal.setitimer(signal.ITIMER_REAL, 0.01)
+            net.predict(X)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert refused
 
 
 def test_a_changed_number_of_threads(native):
