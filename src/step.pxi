@@ -131,7 +131,7 @@ cdef Batch the_batch(const Steps *s, ptrdiff_t index) noexcept nogil:
             total += weight_of(s, row_number(&b, r))
     else:
         total = <double>b.rows
-    b.scale = 1 / total if total > 0 else 0
+    b.scale = 1 / total if total != 0 else 0
     b.penalty_scale = b.scale if s.net.mean_penalty else 1
     return b
 

@@ -219,7 +219,7 @@ class NativeBackendOfFunction(NativeBackend):
         values, gradient = called(self.spec.loss, out, target)
         w = np.ones(len(out)) if sample_weight is None else sample_weight.astype(np.float64)
         total = w.sum()
-        mean = float(w @ values.astype(np.float64) / total) if total > 0 else 0.0
+        mean = float(w @ values.astype(np.float64) / total) if total else 0.0
         return self.spec.loss_scale * mean, np.ascontiguousarray(gradient)
 
     def loss(

@@ -213,7 +213,7 @@ class ReferenceBackend:
         if not self.spec.mean_penalty:
             return 1.0
         total = float(len(rows) if sample_weight is None else sample_weight.sum())
-        return 1 / total if total > 0 else 0.0
+        return 1 / total if total else 0.0
 
     def _output_gradient(self, last: Pass, t: Array) -> Array:
         """Gradient of each row's loss with respect to the last layer's z, ``(batch, n_out)``."""
@@ -289,7 +289,7 @@ def _shares(rows: Array, sample_weight: Array | None) -> Array:
     """``(batch,)``: what each row counts in the mean; all 0 if all weights are."""
     w = np.ones(len(rows), dtype=rows.dtype) if sample_weight is None else sample_weight
     total = w.sum()
-    shares: Array = w / total if total > 0 else np.zeros_like(w)
+    shares: Array = w / total if total else np.zeros_like(w)
     return shares
 
 
