@@ -22,9 +22,6 @@
 #include <sched.h>
 #endif
 #if defined(__linux__)
-#ifndef _GNU_SOURCE
-#define _GNU_SOURCE
-#endif
 #include <limits.h>
 #include <linux/futex.h>
 #include <sys/mman.h>
