@@ -24,6 +24,7 @@ from cython cimport critical_section
 from cython.parallel cimport parallel, prange, threadid
 from libc.math cimport isfinite, pow, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
+from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset
 
 from _kernels cimport *

@@ -66,22 +66,24 @@ cdef class _Data:
 
 cdef class _Workspace:
     """Memory handed out in pieces; one allocation a piece, all freed together."""
-    cdef list sizes
-    cdef void *pieces[4096]
-    cdef int count
-
-    def __cinit__(self):
-        self.count = 0
+    cdef void **pieces
+    cdef int count, room
 
     def __dealloc__(self):
         cdef int i
         for i in range(self.count):
             fastnn_free(self.pieces[i])
+        free(self.pieces)
 
     cdef void *take(self, size_t count, size_t size) except NULL:
+        cdef int room = max(16, 2 * self.room)
         cdef void *p
-        if self.count == 4096:
-            raise MemoryError("too many layers")
+        if self.count == self.room:
+            p = realloc(self.pieces, room * sizeof(void *))
+            if p == NULL:
+                raise MemoryError(f"could not allocate {room} pointers")
+            self.pieces = <void **>p
+            self.room = room
         p = fastnn_alloc(count, size)
         if p == NULL:
             raise MemoryError(f"could not allocate {count} x {size} bytes")

@@ -206,6 +206,14 @@ def test_predict_into_a_kind_of_array(backend, kind, tmp_path):
     np.testing.assert_array_equal(np.asarray(out), net.predict(X))
 
 
+def test_a_network_of_very_many_layers(backend):
+    layers = 2000
+    net = Network([2] * layers, activation="identity", backend=backend, seed=0)
+    net.set_weights([(np.eye(2), np.full(2, 2.0**-10))] * (layers - 1))
+    X = np.ones((3, 2))
+    assert net.train_step(X, X) == pytest.approx(((layers - 1) * 2.0**-10) ** 2, rel=1e-4)
+
+
 def test_predict_of_no_rows(backend):
     net = Network([4, 5, 3], backend=backend)
     for empty in (np.empty((0, 4)), [], np.empty((0, 4), int)):
