@@ -2,62 +2,45 @@
 
 #include "kernels.h"
 
-#define DECLARE(set) extern const kernels *const kernels_##set[2];
-#define SETS(DO)                                                                                  \
-    IF_AVX512(DO)                                                                                 \
-    IF_AVX2(DO)                                                                                   \
-    IF_SSE42(DO)                                                                                  \
-    IF_NEON(DO)                                                                                   \
-    IF_GENERIC(DO)
-#ifdef FASTNN_HAVE_AVX512
-#define IF_AVX512(DO) DO(avx512)
-#else
-#define IF_AVX512(DO)
-#endif
-#ifdef FASTNN_HAVE_AVX2
-#define IF_AVX2(DO) DO(avx2)
-#else
-#define IF_AVX2(DO)
-#endif
-#ifdef FASTNN_HAVE_SSE42
-#define IF_SSE42(DO) DO(x86_64_v2)
-#else
-#define IF_SSE42(DO)
-#endif
-#ifdef FASTNN_HAVE_NEON
-#define IF_NEON(DO) DO(neon)
-#else
-#define IF_NEON(DO)
-#endif
-#ifdef FASTNN_HAVE_GENERIC
-#define IF_GENERIC(DO) DO(generic)
-#else
-#define IF_GENERIC(DO)
-#endif
-
-SETS(DECLARE)
+extern const kernels *const kernels_avx512[2], *const kernels_avx2[2], *const kernels_x86_64_v2[2],
+    *const kernels_neon[2], *const kernels_generic[2];
 
 #if defined(__x86_64__) || defined(__i386__)
-#define RUNS_avx512                                                                               \
+#define RUNS_AVX512                                                                               \
     (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&                   \
-     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && RUNS_avx2)
-#define RUNS_avx2                                                                                 \
+     __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") && RUNS_AVX2)
+#define RUNS_AVX2                                                                                 \
     (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") &&                           \
      __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2"))
-#define RUNS_x86_64_v2 (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"))
+#define RUNS_SSE42 (__builtin_cpu_supports("sse4.2") && __builtin_cpu_supports("popcnt"))
 #endif
-#define RUNS_neon 1
-#define RUNS_generic 1
 
+/* Number `index` of those that this processor runs, the best first; NULL after the last. */
 static const kernels *const *found(int index)
 {
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_cpu_init();
 #endif
-#define COUNT(set)                                                                                \
-    if (RUNS_##set && index-- == 0)                                                               \
-        return kernels_##set;
-    SETS(COUNT)
+#ifdef FASTNN_HAVE_AVX512
+    if (RUNS_AVX512 && index-- == 0)
+        return kernels_avx512;
+#endif
+#ifdef FASTNN_HAVE_AVX2
+    if (RUNS_AVX2 && index-- == 0)
+        return kernels_avx2;
+#endif
+#ifdef FASTNN_HAVE_SSE42
+    if (RUNS_SSE42 && index-- == 0)
+        return kernels_x86_64_v2;
+#endif
+#ifdef FASTNN_HAVE_NEON
+    if (index-- == 0)
+        return kernels_neon;
+#endif
+#ifdef FASTNN_HAVE_GENERIC
+    if (index-- == 0)
+        return kernels_generic;
+#endif
     return NULL;
 }
 

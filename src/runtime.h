@@ -241,9 +241,9 @@ static inline int fastnn_max_threads(void)
 #endif
 }
 
-/* How many of the `team` threads of a region that now begins there will be, with the caller.  GNU's OpenMP ends the process
- * where the system refuses it a thread.  So threads that the caller's last team did not have are made
- * by hand first, all at once: what these were given is there for those of the team. */
+/* How many of the `team` threads of a region that now begins there will be, with the caller.  GNU's
+ * OpenMP ends the process where the system refuses it a thread.  So threads that the caller's last team
+ * did not have are made by hand first, all at once: what these were given is there for the team's. */
 #if defined(_OPENMP) && !defined(_WIN32)
 static void *fastnn_pass(void *gate)
 {

@@ -1,7 +1,7 @@
 /* What one core does on one block of rows, as a table of functions for each
- * instruction set and dtype.  The loop over layers, batches and threads
- * (../_native.pyx) knows nothing of either: it works in elements and calls
- * through this table.
+ * instruction set and dtype.  The loops over layers, batches and threads
+ * (../step.pxi, ../forward.pxi) know nothing of either: they work in elements
+ * and call through this table.
  *
  * Panels.  Every matrix inside the core is stored as panels of `nr` columns:
  * element (r, c) is at [c / nr][r][c % nr], panels `stride` elements apart.

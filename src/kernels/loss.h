@@ -428,17 +428,20 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
     const NAME(target) t = {target->labels, target->dense, target->dense_stride,
                             (REAL)target->keep, (REAL)target->add};
     const REAL *weight = target->weight, *base = out, *parameters = target->parameters;
+    const REAL scale = (REAL)target->scale;
     REAL *d = d_;
     if (loss == SOFTMAX_CROSS_ENTROPY)
-        return (cols <= LANES ? NAME(narrow_softmax_cross_entropy) : NAME(softmax_cross_entropy))(d, base, stride, &t, weight, (REAL)target->scale,
-                                           NAME(range_of)(parameter), row_loss, rows, cols);
+        return (cols <= LANES ? NAME(narrow_softmax_cross_entropy) : NAME(softmax_cross_entropy))(
+            d, base, stride, &t, weight, scale, NAME(range_of)(parameter), row_loss, rows, cols);
     if (loss == CROSS_ENTROPY)
-        return NAME(cross_entropy)(d, base, stride, &t, weight, (REAL)target->scale,
-                                   NAME(range_of)(parameter), row_loss, rows, cols);
+        return NAME(cross_entropy)(d, base, stride, &t, weight, scale, NAME(range_of)(parameter),
+                                   row_loss, rows, cols);
     if (loss == SOFTMAX_FOCAL)
-        return NAME(softmax_focal)(d, base, stride, &t, (REAL)parameter, weight, (REAL)target->scale, row_loss, rows, cols);
+        return NAME(softmax_focal)(d, base, stride, &t, (REAL)parameter, weight, scale, row_loss, rows,
+                                   cols);
     if (loss == FOCAL)
-        return NAME(focal_loss)(d, base, stride, &t, (REAL)parameter, weight, (REAL)target->scale, row_loss, rows, cols);
+        return NAME(focal_loss)(d, base, stride, &t, (REAL)parameter, weight, scale, row_loss, rows,
+                                cols);
 
     const int of_probabilities = loss == BINARY_CROSS_ENTROPY || loss == BINARY_FOCAL;
     const int binary = of_probabilities || loss == SIGMOID_CROSS_ENTROPY || loss == SIGMOID_FOCAL;
