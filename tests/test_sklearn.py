@@ -683,7 +683,7 @@ from sklearn.neural_network import MLPClassifier
 import sklearn.neural_network._multilayer_perceptron as module
 
 if __name__ == "__main__":
-    print(MLPClassifier.__module__, module.MLPRegressor.__module__, *sys.argv[1:])
+    print(MLPClassifier.__module__, module.MLPRegressor.__module__, __file__, *sys.argv[1:])
 """
 
 
@@ -752,12 +752,15 @@ class TestPatch:
         script = tmp_path / "script.py"
         script.write_text(SCRIPT)
         done = subprocess.run(
-            [sys.executable, "-m", "fastnn.sklearn", str(script), "--an", "argument"],
+            [sys.executable, "-m", "fastnn.sklearn", script.name, "--", "--an", "argument"],
             capture_output=True,
             text=True,
             timeout=120,
+            cwd=tmp_path,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
         )
-        assert done.stdout == "fastnn.sklearn fastnn.sklearn --an argument\n", done.stderr
+        said = f"fastnn.sklearn fastnn.sklearn {script} -- --an argument\n"
+        assert done.stdout == said, done.stderr
 
 
 class TestConversion:

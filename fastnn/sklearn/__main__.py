@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import runpy
 import sys
 from collections.abc import Sequence
@@ -17,13 +18,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="python -m fastnn.sklearn",
         description="Run a Python script with fastnn's MLPs in the place of scikit-learn's.",
     )
-    parser.add_argument("script", help="path of the script")
-    parser.add_argument("arguments", nargs=argparse.REMAINDER, help="what the script gets")
-    options = parser.parse_args(arguments)
-    sys.argv = [options.script, *options.arguments]
-    sys.path[0] = str(Path(options.script).resolve().parent)
+    parser.add_argument("script", help="path of the script, and what it gets")
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    script = parser.parse_args(given[:1]).script
+    sys.argv = given
+    sys.path[0] = str(Path(script).resolve().parent)
     with patch_sklearn():
-        runpy.run_path(options.script, run_name="__main__")
+        runpy.run_path(os.path.abspath(script), run_name="__main__")
 
 
 if __name__ == "__main__":
