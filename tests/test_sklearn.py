@@ -584,6 +584,98 @@ def squared_error(y, out):
     return ((out - y) ** 2).mean(axis=1), 2 * (out - y) / y.shape[1]
 
 
+class TestMishaps:
+    """What goes wrong leaves an estimator that can be used, and says what it was."""
+
+    @pytest.fixture
+    def data(self):
+        X, y = NUMBERS["diabetes"]()
+        return X[:80], y[:80]
+
+    @staticmethod
+    def model(**options):
+        return ours.MLPRegressor(hidden_layer_sizes=(4,), max_iter=3, random_state=0, **options)
+
+    def test_weights_that_cannot_be_written_to(self, data, tmp_path):
+        X, y = data
+        joblib.dump(self.model().fit(X, y), tmp_path / "model")
+        mapped, model = joblib.load(tmp_path / "model", mmap_mode="r"), self.model().fit(X, y)
+        assert not mapped.coefs_[0].flags.writeable
+        for one in (mapped, model):
+            one.partial_fit(X, y)
+        np.testing.assert_equal(mapped.coefs_, model.coefs_)
+
+    @pytest.mark.parametrize("name", ["MLPRegressor", "MLPClassifier"])
+    def test_prediction_after_a_first_fit_that_failed(self, name, data):
+        X, _ = data
+        for model in pair(name):
+            with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+                model.fit(X, np.arange(3))
+            with pytest.raises(AttributeError):
+                model.predict(X)
+
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    @pytest.mark.parametrize("dtype", [str, "datetime64[D]", "timedelta64[s]"])
+    def test_targets_that_are_no_numbers(self, solver, dtype, data):
+        X, y = data
+        with pytest.raises(TypeError, match="y must be numbers; got an array of dtype"):
+            self.model(solver=solver).fit(X, (y * 10).astype(int).astype(dtype))
+
+    def test_weights_narrower_than_the_data(self, data):
+        X, y = data
+        model = self.model().fit(X.astype(np.float32), y.astype(np.float32))
+        for _ in range(3):
+            model.partial_fit(X, y)
+        before = model.predict(X)
+        model.coefs_  # noqa: B018  exposed: predictions are by what these are
+        np.testing.assert_array_equal(model.predict(X), before)
+
+    def test_a_copy_that_shares_the_weights(self, data):
+        X, y = data
+        model = self.model().fit(X, y)
+        model.predict(X)
+        copy.copy(model).partial_fit(X, y)
+        np.testing.assert_array_equal(model.predict(X), copy.deepcopy(model).predict(X))
+
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_another_shape_or_loss_in_the_middle(self, solver, data):
+        X, y = data
+        model = self.model(solver=solver, warm_start=True).fit(X, np.c_[y, y])
+        with pytest.raises(ValueError, match="y must have as many outputs as before, 2; got 1"):
+            model.fit(X, y)
+        model.set_params(hidden_layer_sizes=(7, 3))
+        with pytest.raises(ValueError, match="hidden_layer_sizes must be of the 1 layers"):
+            model.fit(X, np.c_[y, y])
+        model.set_params(hidden_layer_sizes=[4], loss="gamma")
+        with pytest.raises(ValueError, match=r"loss must be of the kind .*got 'gamma'"):
+            model.fit(X, np.exp(np.c_[y, y]))
+
+    def test_validation_rows_that_count_nothing(self, data):
+        X, y = data
+        weights = 0 * weights_for(X)
+        said = []
+        for model in pair("MLPClassifier", early_stopping=True, random_state=0):
+            with pytest.raises((ValueError, ZeroDivisionError)) as caught:
+                model.fit(X, y > 0, weights)
+            said.append((caught.type, str(caught.value)))
+        assert said[0] == said[1]
+
+    def test_weights_of_either_sign(self, data):
+        X, y = data
+        weights = 1 + 0 * weights_for(X)
+        weights[:20] = -1
+        models = pair("MLPRegressor", shuffle=False, batch_size=10, max_iter=3, random_state=0)
+        for model in models:
+            model.fit(X, y, weights)
+        assert_alike(*models, X)
+
+    @pytest.mark.parametrize("solver", ["adam", "lbfgs"])
+    def test_the_loss_is_a_number_of_numpy(self, solver, data):
+        model = self.model(solver=solver).fit(*data)
+        losses = [model.loss_, *getattr(model, "loss_curve_", [])]
+        assert {type(loss) for loss in losses} == {np.float64}
+
+
 class TestBackendsAgree:
     """What only these estimators use of the backends, native against reference."""
 

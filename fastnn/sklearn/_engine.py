@@ -321,7 +321,7 @@ class Epochs:
         """Rows of this pass that have been trained on."""
         return min(self.done * self.batch_size, len(self.rows))
 
-    def mean_loss(self) -> float:
+    def mean_loss(self) -> np.float64:
         """The mean loss of the batches of this pass that are done."""
         losses, done = self._losses, slice(self.done)
         constant, weight = self.rows.constant, self.rows.weight
@@ -330,7 +330,7 @@ class Epochs:
                 losses = losses + self._batch_sums(constant) / self._lengths
             else:
                 losses = losses + self._batch_sums(constant * weight) / self._totals
-        return float(losses[done] @ self._lengths[done]) / self.rows_done
+        return np.float64(losses[done] @ self._lengths[done] / self.rows_done)
 
     def _batch_sums(self, values: npt.NDArray[Any] | None) -> Any:
         if values is None:
@@ -366,7 +366,7 @@ def loss_and_gradient(net: NativeBackend, rows: Rows) -> tuple[float, Array]:
         gradient -= (parts - 1) * 2 * l2 / whole * weights
     if rows.constant is not None:
         loss += float(np.average(rows.constant, weights=rows.weight))
-    return loss, gradient
+    return np.float64(loss), gradient
 
 
 def _total(rows: Rows) -> float:

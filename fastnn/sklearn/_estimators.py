@@ -207,6 +207,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
             self._optimizer  # noqa: B018  brings it up to date
         state = dict(super().__getstate__())
         state.pop("_engine", None)
+        self._core.exposed = True  # copy.copy shares the arrays
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -246,7 +247,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
         for i, (W, b) in enumerate(net.weights()):
             for array, name in ((W, "coefs_"), (b, "intercepts_")):
                 there = own[name][i]
-                if isinstance(there, np.ndarray) and there.dtype in _FLOATS:
+                if _can_hold(there):
                     there[...] = array
                 else:
                     own[name][i] = array
@@ -304,6 +305,8 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
         return out
 
     def _forward_pass_fast(self, X: Any, check_input: bool = True) -> Any:
+        if "coefs_" not in self.__dict__:  # it was never fitted to its end
+            return super()._forward_pass_fast(X, check_input)
         if check_input:
             X = validate_data(self, X, accept_sparse=["csr", "csc"], reset=False)
         wanted = getattr(self, "dtype", None)
@@ -418,6 +421,8 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
         exposed = engine.exposed
         before = self._identities()
         check(self)
+        if "coefs_" in self.__dict__ and (self.warm_start or kwargs.get("incremental")):
+            self._check_that_it_fits_what_is_there()
         _keep_to_one_thread_in_pools()
         if getattr(self, "_skl_callbacks", None) and not kwargs.get("incremental"):
             engine.tasks = _Tasks(self, X, y, kwargs.get("sample_weight"))
@@ -434,6 +439,21 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
         watched = self.callbacks or getattr(self, "_skl_callbacks", None)
         engine.exposed = bool(exposed and before & self._identities()) or bool(watched)
         return self
+
+    def _check_that_it_fits_what_is_there(self) -> None:
+        """Refuse parameters that are not those of the weights that a fit is to go on from."""
+        sizes, layers = self.hidden_layer_sizes, len(self.__dict__["coefs_"]) - 1
+        if np.size(sizes) != layers:
+            raise ValueError(
+                f"hidden_layer_sizes must be of the {layers} layers of the fit that is to go on;"
+                f" got {sizes}"
+            )
+        if not is_classifier(self) and _by_logarithm(self.loss) != (self.out_activation_ == "exp"):
+            raise ValueError(
+                "loss must be of the kind of the fit that is to go on, whose network puts out"
+                f" {'the logarithm of ' * (self.out_activation_ == 'exp')}what is predicted;"
+                f" got {self.loss!r}"
+            )
 
     def _reconstruction(self) -> dict[str, Any]:
         """For a copy of the estimator that predicts as this one would now."""
@@ -466,7 +486,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
 
     def _initialize(self, y: Any, layer_units: Any, dtype: Any) -> None:
         super()._initialize(y, layer_units, dtype)
-        if self.loss in ("poisson", "gamma") and not is_classifier(self):
+        if not is_classifier(self) and _by_logarithm(self.loss):
             self.out_activation_ = "exp"
         if self.dropout:
             self._dropout_seed = int(self._random_state.randint(2**31))
@@ -496,8 +516,14 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
     def _dtype_of(self, X: Any) -> np.dtype[Any]:
         return np.result_type(X.dtype, self.__dict__["coefs_"][0].dtype)
 
+    def _check_outputs(self, y: Any) -> None:
+        outputs = self.__dict__["coefs_"][-1].shape[1]
+        if y.shape[1] != outputs:
+            raise ValueError(f"y must have as many outputs as before, {outputs}; got {y.shape[1]}")
+
     def _fit_lbfgs(self, *args: Any) -> None:
         engine = self._core
+        self._check_outputs(args[1])
         if "_optimizer" in self.__dict__:
             self._optimizer  # noqa: B018  brings it up to date: its network is about to be left
         self._drop_average()
@@ -531,6 +557,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
 
     def _fit_stochastic(self, X: Any, y: Any, *rest: Any) -> None:
         engine = self._core
+        self._check_outputs(y)
         sample_weight = engine.sample_weight
         if _WEIGHTED:
             sample_weight = rest[0]
@@ -573,6 +600,8 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
         finally:
             engine.judge = None
             self._write_back()
+            if net.spec.dtype != own["coefs_"][0].dtype:
+                net.set_weights(self._arrays())  # as they were rounded
             if averaging is not None:
                 own["_averaged_so_far"] = epochs.averaged
             engine.leads = False
@@ -781,7 +810,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
                 break
             if self.n_iter_ == self.max_iter:
                 warnings.warn(
-                    f"Stochastic Optimizer: Maximum iterations ({self.max_iter}) "
+                    f"Stochastic Optimizer: Maximum iterations ({int(self.max_iter)}) "
                     "reached and the optimization hasn't converged yet.",
                     ConvergenceWarning,
                     stacklevel=3,
@@ -807,7 +836,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
     def _stopped_by(
         self, callbacks: list[Callback], handle: Any, epoch: int, history: History
     ) -> bool:
-        figures = {"loss": self.loss_}
+        figures = {"loss": float(self.loss_)}
         if self.early_stopping:
             score = self.validation_scores_[-1]
             figures |= {"val_loss": -score} if self.scoring == "loss" else {"val_score": score}
@@ -819,6 +848,15 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
             except StopTraining:
                 stop = True
         return stop
+
+
+def _by_logarithm(loss: Any) -> bool:
+    return loss in ("poisson", "gamma")
+
+
+def _can_hold(array: object) -> bool:
+    """Whether weights can be written to it, which from a memory-mapped file need not be."""
+    return isinstance(array, np.ndarray) and array.dtype in _FLOATS and array.flags.writeable
 
 
 def _keep_to_one_thread_in_pools() -> None:
@@ -943,8 +981,8 @@ class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: i
         return binarizer.inverse_transform(out.ravel() if self.n_outputs_ == 1 else out)
 
     def _default_score(self, X: Any, y: Any, sample_weight: Any) -> float:
-        """The accuracy, without the checks of `sklearn.metrics.accuracy_score`."""
-        if scipy.sparse.issparse(y):
+        """The accuracy, mostly without the checks of `sklearn.metrics.accuracy_score`."""
+        if scipy.sparse.issparse(y) or (sample_weight is not None and not sample_weight.any()):
             predicted = self._predict(X, check_input=False)
             return float(accuracy_score(y, predicted, sample_weight=sample_weight))
         right = y == self._predict(X, check_input=False)
@@ -980,6 +1018,8 @@ class MLPRegressor(_Compiled, sklearn.neural_network.MLPRegressor):  # type: ign
 
     def _validate_input(self, X: Any, y: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         X, y = super()._validate_input(X, y, *args, **kwargs)
+        if y.dtype.kind not in "biuf":
+            raise TypeError(f"y must be numbers; got an array of dtype {y.dtype}")
         if self.loss == "gamma" and not (y > 0).all():
             raise ValueError(f"y must be greater than 0 for loss='gamma'; got {y.min()}")
         return X, y
