@@ -35,6 +35,7 @@ Range: TypeAlias = "Sequence[Any] | BaseDistribution"
 """``(low, high)`` of ints or floats, ``(low, high, "log")``, a list of choices, or Optuna's own."""
 
 _COLUMNS = ("trial", "state", "score", "cost")  # of the table, before the hyperparameters
+_WITHOUT_SCORE = ("diverged", "undefined")  # states that Optuna knows as pruned
 
 
 def hyperparameters(
@@ -236,7 +237,8 @@ class Search:
         """A row for each trial: "trial", its number; "state"; "score"; "cost", if there is one.
 
         And the hyperparameters by their names. The state is "complete", "pruned", with the last
-        score before, or "diverged", with nan.
+        score before, or with nan "diverged" or "undefined": the score or the cost was infinite or
+        nan, such as "r2" of a single row.
         """
         return [self._row(trial) for trial in self.trials]
 
@@ -301,12 +303,13 @@ class Search:
         return min(best, key=lambda trial: sign * trial.values[0])
 
     def _row(self, trial: FrozenTrial) -> dict[str, Any]:
-        state = "diverged" if "diverged" in trial.user_attrs else trial.state.name.lower()
+        without = [state for state in _WITHOUT_SCORE if state in trial.user_attrs]
+        (state,) = without or [trial.state.name.lower()]
         # Of a pruned trial, Optuna takes the last intermediate value.
-        score = np.nan if state == "diverged" else trial.values[0]
-        row: dict[str, Any] = {"trial": trial.number, "state": state, "score": float(score)}
+        figures = [np.nan] * 2 if without else trial.values
+        row: dict[str, Any] = {"trial": trial.number, "state": state, "score": float(figures[0])}
         if len(self.study.directions) > 1:
-            row["cost"] = np.nan if state == "diverged" else float(trial.values[1])
+            row["cost"] = float(figures[1])
         return row | self._space.values(trial.params)
 
 
@@ -403,12 +406,17 @@ class _Trainer:
                     more &= _tell(study, trial, state=pruned)
                     continue
                 score = float(np.mean([self._score(course) for course in courses]))
-                ended = done >= courses[0].epochs
+                figures, ended = [score], done >= courses[0].epochs
+                if ended and self.cost is not None:
+                    figures.append(float(self.cost(courses[0].net)))
+                if not np.isfinite(figures).all():
+                    trial.set_user_attr("undefined", str(figures))
+                    more &= _tell(study, trial, state=pruned)
+                    continue
                 if self.between is not None:
                     trial.report(score, min(done, courses[0].epochs))
                 if ended:
-                    costs = [] if self.cost is None else [float(self.cost(courses[0].net))]
-                    more &= _tell(study, trial, values=[score, *costs])
+                    more &= _tell(study, trial, values=figures)
                 elif trial.should_prune():
                     more &= _tell(study, trial, state=pruned)
                 else:

@@ -126,6 +126,37 @@ def test_what_diverges_is_no_candidate():
         nothing.best  # noqa: B018
 
 
+@pytest.mark.parametrize("pruner", [None, optuna.pruners.NopPruner()])
+@pytest.mark.parametrize("figure", [np.nan, np.inf])
+def test_a_score_that_is_not_finite_is_undefined(figure, pruner):
+    def score(y, outputs):
+        return figure if outputs.std() < 0.1 else 1.0
+
+    space = {"hidden": [(4,), (4, 3)], "learning_rate": [1e-6, 0.1]}
+    found = search(space, 8, metric=score, mode="max", epochs=20, pruner=pruner)
+    states = [row["state"] for row in found.rows]
+    assert len(states) == 8
+    assert set(states) == {"complete", "undefined"}
+    scores = {"complete": 1.0, "undefined": np.nan}
+    np.testing.assert_array_equal([row["score"] for row in found.rows], [scores[s] for s in states])
+    assert found.best_score == 1.0
+
+
+def test_a_metric_that_one_row_does_not_define():
+    pytest.importorskip("sklearn", reason='needs pip install "fastnn[sklearn]"')
+
+    def regression(seed, rate):
+        return Network([3, 1], optimizer=Adam(rate), backend="numpy", seed=seed)
+
+    with pytest.warns(UserWarning, match="R.2 score is not well-defined"):
+        found = hyperparameters(
+            regression, {"rate": (0.1, 0.2)}, X[:12], Y[:12], 2, population=2, folds=12, epochs=1,
+            metric="r2",
+        )  # fmt: skip
+    assert [row["state"] for row in found.rows] == ["undefined"] * 2
+    assert repr(found) == "<Search of 2 trials>"
+
+
 def weights(net):
     return sum(W.size for W, _ in net.weights)
 
@@ -139,6 +170,15 @@ def test_cost():
             other["score"] > row["score"] and other["cost"] <= row["cost"] for other in found.rows
         )
     assert found.best_score == max(row["score"] for row in found.rows)
+
+
+def test_a_cost_that_is_not_finite_is_undefined():
+    found = search(cost=lambda net: np.inf if len(net.weights) > 2 else 1.0, trials=8)
+    for row in found.rows:
+        deep = row["hidden"] == (4, 3)
+        assert row["state"] == ("undefined" if deep else "complete")
+        assert np.isnan(row["score"]) == np.isnan(row["cost"]) == deep
+    assert 0 < sum(row["state"] == "undefined" for row in found.rows) < 8
 
 
 def test_table_and_pictures(monkeypatch):
