@@ -5,7 +5,7 @@ Trials come in populations, whose networks, one a trial and fold, are trained at
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
@@ -164,7 +164,7 @@ def hyperparameters(
         X,
         as_array("y", y),
         {"epochs": epochs, "batch_size": batch_size},
-        folds if isinstance(folds, int) else list(folds),
+        list(folds) if isinstance(folds, Iterable) else folds,
         [] if by_name and metric in ("loss", "accuracy") else [metric],
         metric_name,
         cost,

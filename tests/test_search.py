@@ -58,6 +58,10 @@ def test_each_trial_is_a_cross_validation():
     assert repr(found) == f"<Search of 6 trials, best accuracy={found.best_score:.4g}>"
 
 
+def test_folds_of_any_integer_type():
+    assert search(trials=2, folds=np.int64(3)).rows == search(trials=2, folds=3).rows
+
+
 def test_it_gets_better_by_generations(native):
     def build_natively(**values):
         return build(backend=native, **values)
@@ -332,6 +336,7 @@ def test_ctrl_c(storage):
         ({"metric": "val_accuracy"}, ValueError, r"metrics\[0\] must be one of"),
         ({"mode": "up"}, ValueError, "mode must be one of auto, min, max; got 'up'"),
         ({"epochs": -1}, ValueError, r"epochs\[0\] must be an integer >= 0; got -1"),
+        ({"folds": 2.5}, TypeError, "folds must be an integer in"),
         ({"cost": weights, "pruner": optuna.pruners.MedianPruner()}, ValueError,
          "pruner and cost must not both be given"),
     ],
