@@ -80,14 +80,20 @@ class Callback:
 
 
 _FALLING = ("loss", "error", "deviance", "mse", "mae", "rmse")
-_RISING = ("accuracy", "score", "f1", "auc", "r2", "precision", "recall", "variance", "jaccard")
+_RISING = ("accuracy", "score", "f1", "auc", "r2", "precision", "recall", "variance", "jaccard",
+           "corrcoef", "likelihood_ratio")  # fmt: skip
+_LOSSES = ("_loss", "_error", "_deviance")  # so end scikit-learn's functions that are to be small
 
 
 def mode_of(name: str, mode: str) -> str:
     """Return "min" or "max", the way in which a figure gets better, for "auto" by its name."""
     if known_name("mode", mode, ("auto", "min", "max")) != "auto":
         return mode
-    if "neg_" in name or any(word in name for word in _RISING):
+    if "neg_" in name:
+        return "max"
+    if name.endswith(_LOSSES):
+        return "min"
+    if any(word in name for word in _RISING):
         return "max"
     if any(word in name for word in _FALLING):
         return "min"

@@ -204,6 +204,18 @@ def test_mode_from_the_name(monitor, mode):
     assert EarlyStopping(monitor).mode == mode
 
 
+def test_mode_of_all_of_scikit_learns():
+    metrics = pytest.importorskip("sklearn.metrics")
+    losses = ("_loss", "_error", "_deviance")
+    functions = [name for name in dir(metrics) if name.endswith(("_score", *losses))]
+    assert "brier_score_loss" in functions
+    for name in functions:
+        falls = name.endswith(losses)
+        assert EarlyStopping(f"val_{name}").mode == ("min" if falls else "max"), name
+    for name in metrics.get_scorer_names():
+        assert EarlyStopping(f"val_{name}").mode == "max", name
+
+
 def test_terminate_on_nan(backend):
     X, y = rows()
     net = Network([4, 8, 1], optimizer=SGD(1e30), backend=backend, seed=0)
