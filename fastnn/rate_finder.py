@@ -19,7 +19,8 @@ __all__ = ["LearningRates", "find_learning_rate"]
 
 _MEMORY = 0.95  # of the mean that smooths the losses: a neighbour's weight
 _REACH = 200  # and how far it looks: 0.95**200 is nothing
-_DIVERGED = 4.0  # times the lowest smoothed loss so far
+_DIVERGED = 3.0  # times what the lowest smoothed loss so far is, or what it has fallen by
+_FIRST = 10  # rates, so low that their losses differ by nothing but their rows
 
 Floats = npt.NDArray[np.float64]
 
@@ -88,30 +89,43 @@ def find_learning_rate(
     TypeError, ValueError
         If an argument is not as described, or the loss is infinite or nan from the start.
 
+    Notes
+    -----
+    It stops where a loss lies above the lowest smoothed one by more than three times what that is,
+    whatever its sign, and by more than three times what the loss had fallen by.
+
     References
     ----------
     L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3;
-    where to stop is from S. Gugger, "How do you find a good learning rate", 2018.
+    where to stop is like S. Gugger, "How do you find a good learning rate", 2018.
     """
     lowest, highest = positive("lowest", lowest), positive("highest", highest)
     if lowest >= highest:
         raise ValueError(f"highest must be greater than lowest, {lowest!r}; got {highest!r}")
-    steps = integer("steps", steps, 10)
+    steps = integer("steps", steps, _FIRST)
     batch_size = integer("batch_size", batch_size, 1)
     rng = np.random.default_rng(integer("seed", seed, 0))
     rates = np.geomspace(lowest, highest, steps)
     losses = copy.deepcopy(net)._try(X, y, sample_weight, rates, batch_size, rng)
 
-    losses = losses[: _before(~np.isfinite(losses))]
-    n = _before(losses > _DIVERGED * np.minimum.accumulate(_smooth(losses, ahead=0)))
+    n = _before(~np.isfinite(losses))
     if n < 2:
         raise ValueError(
-            f"the loss must be finite and stay so at the lowest learning rate, {lowest!r};"
-            f" got {n} steps until it ran away"
+            "the loss must be finite before and after the step with the lowest learning rate,"
+            f" {lowest!r}; got {losses[n]} {('before', 'after')[n]} it"
         )
+    n = _before(_has_run_away(losses[:n]))
     smoothed = _smooth(losses[:n], ahead=_REACH)
     steepest = int(np.gradient(smoothed).argmin())
     return LearningRates(rates[:n], losses[:n], smoothed, float(rates[steepest]))
+
+
+def _has_run_away(losses: Floats) -> npt.NDArray[np.bool_]:
+    """Tell which have risen too far above the lowest before; never the first ones."""
+    lowest = np.minimum.accumulate(_smooth(losses, ahead=0))
+    fallen = losses[:_FIRST].max() - lowest
+    scale: Floats = np.maximum(np.abs(lowest), fallen)
+    return losses - lowest > _DIVERGED * scale
 
 
 def _before(bad: npt.NDArray[np.bool_]) -> int:

@@ -265,6 +265,35 @@ def test_find_learning_rate(backend):
     np.testing.assert_array_equal(found.losses, again.losses)
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("loss", ["poisson", "gamma", "shifted"])
+def test_find_learning_rate_for_a_loss_that_may_be_negative(loss, seed, optimizer):
+    def shifted(y, out):
+        return ((out - y) ** 2).mean(axis=1) - 1, 2 * (out - y) / out.shape[1]
+
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 4))
+    y = {
+        "poisson": rng.poisson(np.exp(3 + 0.3 * X[:, 0])),
+        "gamma": np.exp(0.3 * X[:, 0] - 2) * rng.gamma(2, size=1000),
+        "shifted": X[:, 0] + X[:, 1],
+    }[loss]
+    net = Network([4, 32, 1], loss=shifted if loss == "shifted" else loss, optimizer=optimizer,
+                  backend="numpy", seed=seed)  # fmt: skip
+    found = fastnn.find_learning_rate(net, X, y)
+    assert found.losses.min() < 0
+    assert len(found.rates) > 100
+    assert 1e-4 < found.suggestion < 0.1
+
+
+def test_find_learning_rate_needs_a_finite_loss():
+    net = Network([2, 1], optimizer=SGD(), dtype="float32", backend="numpy", seed=0)
+    options = {"lowest": 1e30, "highest": 1e35}
+    with pytest.raises(ValueError, match=r"must be finite before and after .*1e\+30; got .* after"):
+        fastnn.find_learning_rate(net, np.eye(2), [0, 1], **options)
+
+
 def test_find_learning_rate_of_few_rows():
     net = Network([2, 1], backend="numpy", seed=0)
     found = fastnn.find_learning_rate(net, np.eye(2), [0, 1], steps=10, highest=1e-3)
