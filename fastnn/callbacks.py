@@ -418,20 +418,25 @@ class CSVLogger(Callback):
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
+        self._written = -1  # the last epoch
 
     def on_train_begin(self, net: Network) -> None:
         self.path.write_text("")
+        self._written = -1
         if net.history is not None:
             for row, epoch in enumerate(net.history.epoch):
                 figures = {name: values[row] for name, values in net.history.history.items()}
                 self.on_epoch_end(net, epoch, figures)
 
     def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
+        if epoch <= self._written:  # the history had it when the training was resumed
+            return
         with self.path.open("a", newline="") as file:
             writer = csv.writer(file)
             if file.tell() == 0:
                 writer.writerow(["epoch", *logs])
             writer.writerow([epoch + 1, *logs.values()])
+        self._written = epoch
 
 
 class TensorBoardLogger(Callback):

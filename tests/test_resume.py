@@ -139,6 +139,16 @@ def test_after_ctrl_c_between_callbacks(backend, interrupt_first):
     assert_same(parts, whole)
 
 
+def test_a_log_has_each_epoch_once(tmp_path):
+    whole, parts = tmp_path / "whole.csv", tmp_path / "parts.csv"
+    fit(network("numpy"), CSVLogger(whole))
+    net, callbacks = network("numpy"), [Interrupt(epoch=2), CSVLogger(parts)]
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, *callbacks)
+    fit(net, *callbacks, resume=True)
+    assert parts.read_text() == whole.read_text()
+
+
 def all_callbacks(tmp_path, name, **options):
     return [
         Checkpoint(tmp_path / f"{name}-{{step}}", **options),
