@@ -290,6 +290,11 @@ def target(
         low = result.min()
         if low < 0 or (low == 0 and sign == "positive"):
             raise ValueError(f"{argument} must be {sign} for this loss; got {low}")
+    if family == "categorical" and outputs == 1 and (result != 1).any():
+        raise ValueError(
+            f"{argument} must be 1 in all rows for this loss and one output, the only class there"
+            f" is; got {result[result != 1][0]}. For yes or no use loss='binary_cross_entropy'"
+        )
     if family != "regression" and result.size:
         low, high = result.min(), result.max()
         if low < 0 or high > 1:

@@ -341,6 +341,17 @@ def test_binary_targets(backend, loss):
         several.train_step(X, [0, 1, 1, 0, 1, 0])
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "softmax_cross_entropy", "focal"])
+def test_one_class_is_no_yes_or_no(backend, loss):
+    net = Network([FEATURES, 1], loss=loss, backend=backend)
+    net.train_step(X, np.ones((6, 1)))
+    with pytest.raises(
+        ValueError, match=r"y must be 1 in all rows .*got 0.0\. .*'binary_cross_ent"
+    ):
+        net.train_step(X, [[1], [0], [1], [0], [1], [1]])
+    assert net.steps == 1
+
+
 @pytest.mark.parametrize("loss", ["mse", "mae", "huber", "poisson"])
 def test_regression_targets(backend, loss):
     net = Network([FEATURES, 3], loss=loss, backend=backend)
