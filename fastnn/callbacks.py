@@ -16,6 +16,7 @@ from fastnn._types import Array
 from fastnn._validation import describe, flag, fraction, integer, known_name
 from fastnn._weights import from_named, named
 from fastnn.backends import Pair, broken
+from fastnn.optimizers import LBFGS
 
 if TYPE_CHECKING:
     from fastnn.history import History
@@ -239,7 +240,7 @@ class ReduceLROnPlateau(_Monitor):
     ------
     TypeError, ValueError
         If a parameter is not as described; from ``fit`` if there is no such figure, or the
-        learning rate is a schedule.
+        learning rate is a schedule, or there is none, as with `fastnn.LBFGS`.
     """
 
     def __init__(
@@ -261,6 +262,8 @@ class ReduceLROnPlateau(_Monitor):
     def on_train_begin(self, net: Network) -> None:
         super().on_train_begin(net)
         self._waited = 0
+        if isinstance(net.optimizer, LBFGS):
+            raise TypeError("ReduceLROnPlateau needs a learning rate, and LBFGS has none")
         if not isinstance(net.learning_rate, float):
             raise TypeError(
                 "ReduceLROnPlateau needs a number as the optimizer's learning_rate;"
@@ -440,7 +443,7 @@ class CSVLogger(Callback):
 
 
 class TensorBoardLogger(Callback):
-    """Write the figures and the learning rate of each epoch for TensorBoard.
+    """Write the figures and the learning rate, if there is one, of each epoch for TensorBoard.
 
     It needs tensorboardX, ``pip install "fastnn[tensorboard]"``, or PyTorch with tensorboard.
 
@@ -464,8 +467,11 @@ class TensorBoardLogger(Callback):
         self._writer = self._new_writer(self.directory)
 
     def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
-        rate = float(net.optimizer.rates(net.epochs - 1, net.steps - 1, 1)[0])
-        for name, value in {**logs, "learning_rate": rate}.items():
+        figures = dict(logs)
+        if not isinstance(net.optimizer, LBFGS):
+            rates = net.optimizer.rates(net.epochs - 1, net.steps - 1, 1)
+            figures["learning_rate"] = float(rates[0])
+        for name, value in figures.items():
             self._writer.add_scalar(name, value, epoch + 1)
         self._writer.flush()
 

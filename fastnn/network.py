@@ -249,6 +249,8 @@ class Network:
 
     @learning_rate.setter
     def learning_rate(self, value: float | Schedule) -> None:
+        if isinstance(self._optimizer, LBFGS):
+            raise TypeError("learning_rate must not be set: LBFGS has no learning rate")
         self._optimizer = dataclasses.replace(self._optimizer, learning_rate=value)
 
     @property

@@ -171,6 +171,7 @@ class Training:
         """Let the optimizer have the loss of all rows, each of its iterations being an epoch."""
         backend, data, position = self.backend, self.data, self.position
         assert isinstance(data, Data)
+        clock = Clock(callbacks, None)
         best = backend.weights()
         before: Figures = {}
 
@@ -194,6 +195,11 @@ class Training:
             best = unflat(vector, best)
             backend.set_weights(best)
             backend.set_state(backend.steps() + 1, [])
+            try:
+                clock.call(self.net, backend.steps())
+            except StopTraining:
+                position.stopped = True
+                return False
             position.end_epoch(self.net, self._judged(before))
             self._tell(callbacks)
             return begin()
@@ -223,12 +229,7 @@ class Training:
 
     def _train(self, callbacks: Sequence[Callback]) -> bool:
         """Go through the rows once, or what is left of them; False if a callback stops it."""
-        waiting = [
-            callback
-            for callback in callbacks
-            if callback.every_steps is not None or callback.every_seconds is not None
-        ]
-        clock = Clock(waiting, self.progress.tick)
+        clock = Clock(callbacks, self.progress.tick)
         try:
             if isinstance(self.data, Stream):
                 self._train_stream(self.data, clock)
@@ -382,12 +383,16 @@ class Clock:
     def __init__(
         self, callbacks: Sequence[Callback], progress: Callable[[int], object] | None
     ) -> None:
-        self._callbacks = callbacks
+        self._callbacks = [
+            callback
+            for callback in callbacks
+            if callback.every_steps is not None or callback.every_seconds is not None
+        ]
         self._progress = progress
         now = time.monotonic()
         self._due = {
             callback: now + callback.every_seconds
-            for callback in callbacks
+            for callback in self._callbacks
             if callback.every_seconds is not None
         }
 

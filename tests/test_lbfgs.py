@@ -13,6 +13,7 @@ import pytest
 import fastnn
 from fastnn import LBFGS, Callback, Dense, Dropout, EarlyStopping, Network, StopTraining
 from fastnn._weights import flat, unflat
+from fastnn.callbacks import Checkpoint, ReduceLROnPlateau, TensorBoardLogger
 
 scipy_optimize = pytest.importorskip("scipy.optimize", reason='needs pip install "fastnn[lbfgs]"')
 
@@ -155,6 +156,37 @@ def test_callbacks(backend):
     assert net.evaluate(X[30:], Y[30:])["loss"] == min(history["val_loss"])
 
 
+def test_callbacks_within_an_iteration(backend, tmp_path):
+    class Step(Callback):
+        every_steps = 2
+        seen = ()
+
+        def on_step(self, net, step):
+            self.seen += (step,)
+            self.weights = net.weights
+            if step == 6:
+                raise StopTraining
+
+    step, net = Step(), make(backend)
+    checkpoint = Checkpoint(tmp_path / "{step}", every_epochs=None, every_steps=3)
+    history = net.fit(X, Y, epochs=9, callbacks=[step, checkpoint])
+    assert step.seen == (2, 4, 6)
+    assert (len(history), net.epochs, net.steps) == (5, 5, 6)
+    np.testing.assert_array_equal(flat(net.weights), flat(step.weights))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "6"]
+    last = Network.load(tmp_path / "6", backend)
+    np.testing.assert_array_equal(flat(last.weights), flat(net.weights))
+
+
+def test_tensorboard_gets_no_learning_rate(backend, tmp_path):
+    pytest.importorskip("tensorboardX", reason="needs pip install tensorboardX")
+    make(backend).fit(X, Y, epochs=3, callbacks=[TensorBoardLogger(tmp_path)])
+    (file,) = tmp_path.iterdir()
+    recorded = file.read_bytes()
+    assert recorded.count(b"loss") == 3
+    assert b"learning_rate" not in recorded
+
+
 def test_an_exception_leaves_the_last_iteration(backend):
     class Fail(Callback):
         def on_epoch_end(self, net, epoch, logs):
@@ -244,6 +276,9 @@ def test_vectors(b):
         (lambda: make("numpy").fit([(X, Y)]), ValueError, "needs X and y of all rows"),
         (lambda: make("numpy").fit(X, Y, resume=True), ValueError, "resume=False"),
         (lambda: fastnn.find_learning_rate(make("numpy"), X, Y), TypeError, "takes steps by"),
+        (lambda: setattr(make("numpy"), "learning_rate", 0.1), TypeError, "LBFGS has no learning"),
+        (lambda: make("numpy").fit(X, Y, callbacks=[ReduceLROnPlateau("loss")]), TypeError,
+         "ReduceLROnPlateau needs a learning rate, and LBFGS has none"),
     ],
 )  # fmt: skip
 def test_refusals(call, error, message):
