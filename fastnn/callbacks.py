@@ -296,11 +296,13 @@ class Checkpoint(_Monitor):
     Parameters
     ----------
     path : str or os.PathLike
-        The file. It may hold ``{step}``, ``{epoch}``, how many there were, and with
-        ``every_epochs`` names of figures, as in ``"net-{epoch:03d}-{val_loss:.4f}.safetensors"``.
+        The file. It may hold ``{step}``, how many the optimizer has taken, ``{epoch}``, how many
+        of this training there were, and with ``every_epochs`` names of figures, as in
+        ``"net-{epoch:03d}-{val_loss:.4f}.safetensors"``.
     monitor : str, optional
         If given, a figure of `fastnn.History`, and only epochs at which it is the best so far are
-        saved.
+        saved; with `every_steps` or `every_seconds`, `path` must hold ``{step}`` then, or the best
+        would be replaced.
     mode : {"auto", "min", "max"}
         Whether smaller or larger is better; by default known from the name.
     every_epochs : int or None, default 1
@@ -340,9 +342,19 @@ class Checkpoint(_Monitor):
             self.every_seconds = positive("every_seconds", every_seconds)
         if every_epochs is every_steps is every_seconds is None:
             raise ValueError("every_epochs, every_steps and every_seconds must not all be None")
+        within_epochs = every_steps is not None or every_seconds is not None
+        if self.best_only and within_epochs and "{step" not in self.path:
+            raise ValueError(
+                "path must hold {step} with monitor and every_steps or every_seconds, which would"
+                f" replace the best; got {self.path!r}"
+            )
+        self._epoch = 0
+
+    def on_epoch_begin(self, net: Network, epoch: int) -> None:
+        self._epoch = epoch
 
     def on_step(self, net: Network, step: int) -> None:
-        self._save(net, {"epoch": net.epochs})
+        self._save(net, {"epoch": self._epoch})
 
     def on_epoch_end(self, net: Network, epoch: int, logs: Mapping[str, float]) -> None:
         if self.every_epochs is None or (epoch + 1) % self.every_epochs:

@@ -348,6 +348,23 @@ def test_checkpoint_every_so_many_steps(backend, tmp_path):
     assert Network.load(tmp_path / "3", backend=backend).steps == 3
 
 
+def test_checkpoint_of_the_best_and_of_steps(tmp_path):
+    X, y = rows()
+    checkpoint = Checkpoint(tmp_path / "{step:02d}", monitor="loss", every_steps=3)
+    network(optimizer=SGD(1e-9)).fit(X, y, epochs=2, batch_size=10, callbacks=[checkpoint])
+    assert {"03", "04", "06"} <= {path.name for path in tmp_path.iterdir()}
+
+
+def test_checkpoint_counts_the_epochs_of_this_training(backend, tmp_path):
+    X, y = rows()
+    net = network(backend)
+    net.fit(X, y, epochs=3, batch_size=10)
+    checkpoint = Checkpoint(tmp_path / "{epoch}-{step}", every_steps=3)
+    net.fit(X, y, epochs=2, batch_size=10, callbacks=[checkpoint])
+    saved = sorted(path.name for path in tmp_path.iterdir())
+    assert saved == ["0-15", "1-16", "1-18", "2-20"]
+
+
 @pytest.mark.parametrize("epochs", [1, 3])
 def test_csv_logger(epochs, tmp_path):
     X, y = rows()
@@ -484,9 +501,13 @@ def test_nothing_by_default(capsys):
         (lambda: Checkpoint("x", every_seconds=0), ValueError, "every_seconds must be"),
         (lambda: Checkpoint("x", every_epochs=None), ValueError, "must not all be None"),
         (lambda: Checkpoint(3), TypeError, "PathLike"),
+        (lambda: Checkpoint("x", monitor="val_loss", every_steps=5), ValueError,
+         r"path must hold \{step\} with monitor and every_steps .*; got 'x'"),
+        (lambda: Checkpoint("{epoch}", monitor="val_loss", every_seconds=5), ValueError,
+         r"path must hold \{step\}"),
         (lambda: TerminateOnNaN(0), ValueError, "every must be"),
     ],
-)
+)  # fmt: skip
 def test_bad_parameters(make, error, message):
     with pytest.raises(error, match=message):
         make()
