@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Metric", "judges"]
 
-_ENDINGS = ("_score", "_error", "_loss", "_coef", "_deviance")
+_ENDINGS = ("_score", "_error", "_loss", "_deviance")
 
 Metric: TypeAlias = str | Callable[[npt.NDArray[Any], Array], float]
 """The name of one of scikit-learn's, or a function of targets and outputs."""
@@ -105,9 +105,10 @@ def _answers(loss: Loss, outputs: Array) -> npt.NDArray[Any]:
 
 
 def _scores(loss: Loss, outputs: Array) -> Array:
-    """Return a probability for each class; of yes and no only that of yes."""
+    """Return a probability for each class; of two classes only that of the second."""
     probabilities = _probabilities(loss, outputs)
-    return probabilities[:, 1] if outputs.shape[1] == 1 else probabilities
+    of_two = outputs.shape[1] == 1 or (loss.kind == "categorical" and outputs.shape[1] == 2)
+    return probabilities[:, 1] if of_two else probabilities
 
 
 def _probabilities(loss: Loss, outputs: Array) -> Array:

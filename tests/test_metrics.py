@@ -82,6 +82,23 @@ def test_functions_of_probabilities():
     )
 
 
+@pytest.mark.parametrize("loss", ["cross_entropy", "softmax_cross_entropy"])
+def test_functions_of_probabilities_of_two_classes(loss):
+    metrics = pytest.importorskip("sklearn.metrics")
+    X, y = rows(1)
+    names = ["roc_auc_score", "average_precision_score", "log_loss", "brier_score_loss"]
+    figures, outputs = last_figures(loss, 2, y, names, X)
+    outputs = outputs.astype(np.float64)
+    softmax = np.exp(outputs) / np.exp(outputs).sum(axis=1, keepdims=True)
+    p = outputs[:, 1] if loss == "cross_entropy" else softmax[:, 1]
+    assert {name: figures[name] for name in names} == pytest.approx(
+        {name: getattr(metrics, name)(y, p) for name in names}, rel=1e-5
+    )
+    answers = np.stack([y, X[:, 1] > 0], axis=1)  # two questions are no two classes
+    figures, p = last_figures("binary_cross_entropy", 2, answers, names[:1], X)
+    assert figures["roc_auc_score"] == pytest.approx(metrics.roc_auc_score(answers, p), rel=1e-5)
+
+
 @pytest.mark.parametrize("loss", ["poisson", "gamma"])
 def test_of_numbers_whose_mean_is_the_exponential(loss):
     metrics = pytest.importorskip("sklearn.metrics")
