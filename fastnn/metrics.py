@@ -35,7 +35,8 @@ def judges(
     Raises
     ------
     TypeError, ValueError
-        If one is neither callable nor the name of a metric, or there are no rows.
+        If one is neither callable nor the name of a metric, two have one name, or there are no
+        rows.
     ImportError
         If one is a name and scikit-learn is not there.
     """
@@ -44,15 +45,17 @@ def judges(
     functions: dict[str, Callable[[npt.NDArray[Any], Array], float]] = {}
     for number, metric in enumerate(metrics):
         if callable(metric):
-            name = getattr(metric, "__name__", type(metric).__name__)
-            functions[prefix + name] = metric
+            name, function = getattr(metric, "__name__", type(metric).__name__), metric
         elif isinstance(metric, str):
-            functions[prefix + metric] = _of_sklearn(f"metrics[{number}]", metric, net)
+            name, function = metric, _of_sklearn(f"metrics[{number}]", metric, net)
         else:
             raise TypeError(
                 f"metrics[{number}] must be a name or a callable metric(y, outputs);"
                 f" got {describe(metric)}"
             )
+        if prefix + name in functions:
+            raise ValueError(f"metrics must have different names; got {name!r} twice")
+        functions[prefix + name] = function
     if not functions:
         return dict
     if data is None:

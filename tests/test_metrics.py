@@ -175,6 +175,8 @@ def test_can_be_monitored():
         (["hinge_loss"], ValueError, r"metrics\[0\] must be one of"),
         (["confusion_matrix"], ValueError, r"metrics\[0\] must be one of"),
         ([3], TypeError, r"metrics\[0\] must be a name or a callable"),
+        (["f1_macro", "f1_macro"], ValueError, "must have different names; got 'f1_macro' twice"),
+        ([lambda y, o: 1, lambda y, o: 2], ValueError, "different names; got '<lambda>' twice"),
         ("f1", TypeError, "metrics must be a list of names"),
         (3, TypeError, "metrics must be a list of names"),
     ],
