@@ -30,22 +30,25 @@ class ClassWeights:
         return np.array([self.weights.get(number, 1.0) for number in classes.tolist()])[where]
 
 
-def given(class_weight: object, family: Family) -> ClassWeights:
-    """Return the weights of a mapping.
+def given(class_weight: object, family: Family, columns: int) -> ClassWeights:
+    """Return the weights of a mapping, for targets of so many columns.
 
     Raises
     ------
     TypeError, ValueError
-        If it is none, or not of integers to numbers >= 0.
+        If it is none, or not of numbers of classes to numbers >= 0.
     """
     if not isinstance(class_weight, Mapping):
         raise ValueError(
             "class_weight must be 'balanced' or a mapping of class numbers to numbers;"
             f" got {describe(class_weight)}"
         )
+    last: int | None = columns - 1
+    if columns == 1 and family != "categorical":
+        last = 1 if family == "binary" else None  # a regression on numbers of classes
     weights = {}
     for key, value in class_weight.items():
-        number = integer("class_weight: a class", key, 0)
+        number = integer("class_weight: a class", key, 0, last)
         if isinstance(value, bool) or not isinstance(value, Real):
             raise TypeError(f"class_weight[{number}] must be a number; got {describe(value)}")
         if not 0 <= float(value) < math.inf:

@@ -780,7 +780,8 @@ class Network:
     ) -> ClassWeights:
         if isinstance(class_weight, str) and class_weight == "balanced":
             return _class_weight.balanced(targets, self._loss.kind)
-        return _class_weight.given(class_weight, self._loss.kind)
+        columns = self._n_outputs // self._outputs_a_target
+        return _class_weight.given(class_weight, self._loss.kind, columns)
 
     def _stream(
         self,

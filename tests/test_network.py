@@ -553,6 +553,9 @@ def test_class_weight_leaves_the_validation(backend):
         (TypeError, r"class_weight\[1\] must be a number", "cross_entropy", 3, {1: "2"}),
         (ValueError, r"class_weight\[1\] must be finite and >= 0", "cross_entropy", 3, {1: -2}),
         (ValueError, r"class_weight\[1\] must be finite", "cross_entropy", 3, {1: np.nan}),
+        (ValueError, r"a class must be .* in \[0, 2\]; got 7", "cross_entropy", 3, {0: 1, 7: 9}),
+        (ValueError, r"a class must be .* in \[0, 1\]; got 2", "binary_cross_entropy", 1, {2: 9}),
+        (ValueError, r"a class must be .* in \[0, 2\]; got 3", "mse", 3, {3: 9}),
     ],
 )
 def test_refuses_class_weight(error, match, loss, outputs, class_weight):
