@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastnn._config import get_num_threads, set_num_threads, show_config
 from fastnn.averaging import EMA, SWA
@@ -13,6 +13,10 @@ from fastnn.layers import Dense, Dropout, GaussianNoise
 from fastnn.network import Network
 from fastnn.optimizers import LBFGS, SGD, AdaDelta, AdaGrad, Adam, AdamW, Lion, NAdam, RMSProp
 from fastnn.rate_finder import find_learning_rate
+
+if TYPE_CHECKING:
+    from fastnn.population import train_many
+    from fastnn.resampling import bag, cross_validate
 
 __version__ = "0.1.0"
 
@@ -38,10 +42,13 @@ __all__ = [
     "RMSProp",
     "StopTraining",
     "__version__",
+    "bag",
+    "cross_validate",
     "find_learning_rate",
     "get_num_threads",
     "set_num_threads",
     "show_config",
+    "train_many",
 ]
 
 _LOADED_ON_USE = (

@@ -76,6 +76,10 @@ start = now(); import numpy; half = now(); import fastnn; print((now() - half) /
         for name in fastnn.__all__:
             assert hasattr(fastnn, name)
 
+    def test_all_of_them_come_by_a_star_without_sklearn(self):
+        code = "import sys; sys.modules['sklearn'] = None; from fastnn import *; print(dir())"
+        assert {"Network", "bag", "cross_validate", "train_many"} <= set(eval(run_python(code)))
+
 
 class TestConfig:
     def test_says_what_is_there(self):
