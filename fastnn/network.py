@@ -1045,7 +1045,8 @@ def _check_deterministic(
 
 def _last_part(data: Data, part: float) -> tuple[Data, Data]:
     """Return the rows to train on and the last ones, to validate by."""
-    rows = math.floor(len(data) * (1.0 - part))
+    # Rounded, since 10 * (1 - 0.9) is a bit less than 1
+    rows = math.floor(round(len(data) * (1.0 - part), 6))
     if not 0 < rows < len(data):
         raise ValueError(
             f"validation_split must leave rows to train on and to validate by;"

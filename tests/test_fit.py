@@ -67,6 +67,17 @@ def test_validation_split_takes_the_last_rows(backend):
     assert split.history == given.history
 
 
+@pytest.mark.parametrize("part", [0.1, 0.3, 0.6, 0.7, 0.9])
+def test_validation_split_is_not_cut_down_by_rounding(part):
+    X, y = sample()
+    last = -round(10 * part)
+    split = classifier("numpy").fit(X[:10], y[:10], validation_split=part)
+    given = classifier("numpy").fit(
+        X[:10][:last], y[:10][:last], validation_data=(X[:10][last:], y[:10][last:])
+    )
+    assert split.history == given.history
+
+
 def test_another_fit_goes_on(backend):
     X, y = sample()
     net, other = classifier(backend), classifier(backend)
