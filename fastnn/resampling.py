@@ -287,6 +287,9 @@ class Ensemble:
     histories: tuple[History, ...]
     out_of_bag: Array
 
+    def __repr__(self) -> str:
+        return f"<Ensemble of {len(self.networks)} networks>"
+
     def predict(self, X: npt.ArrayLike) -> Array:
         """Return the mean of the networks' outputs for some rows.
 

@@ -405,6 +405,7 @@ def test_bag(backend):
     mean = np.mean([net.predict(X) for net in ensemble.networks], axis=0)
     np.testing.assert_array_equal(ensemble.predict(X), mean)
     assert len(ensemble.histories) == 4
+    assert repr(ensemble) == "<Ensemble of 4 networks>"
     # each saw the rows that were drawn for it, and no others
     rng = np.random.default_rng(1)
     drawn = [rng.integers(N, size=N) for _ in range(4)]
