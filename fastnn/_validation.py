@@ -134,8 +134,10 @@ def _to_numpy(argument: str, value: object) -> Array:
     elif library in ("pandas", "polars"):
         value = _plain_frame(argument, value)
     try:
-        return np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:
+        array = np.asarray(value)
+        opaque = array.dtype == object and array.ndim == 0
+        return np.from_dlpack(value) if opaque and hasattr(value, "__dlpack__") else array
+    except (TypeError, ValueError, RuntimeError, BufferError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"{argument} must be an array of real numbers; {error}") from error
 

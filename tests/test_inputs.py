@@ -99,6 +99,17 @@ class HasArray:
         return np.array(self._array, dtype)
 
 
+class HasDLPack:
+    def __init__(self, array):
+        self._array = array
+
+    def __dlpack__(self, **options):
+        return self._array.__dlpack__(**options)
+
+    def __dlpack_device__(self):
+        return self._array.__dlpack_device__()
+
+
 CONTAINERS = [
     np.ndarray.copy,
     np.ndarray.tolist,
@@ -127,6 +138,7 @@ CONTAINERS = [
     np.ma.masked_array,
     memoryview,
     HasArray,
+    HasDLPack,
     pandas_frame,
     pandas_of_many_dtypes,
     polars_frame,
@@ -289,3 +301,8 @@ def test_other_containers_are_refused_with_a_hint():
         as_array("X", torch.empty(2, 2, device="meta"))
     with pytest.raises(ValueError, match="X must not have masked values"):
         as_array("X", np.ma.masked_less(X, 2))
+
+
+def test_what_dlpack_cannot_hand_over_is_refused():
+    with pytest.raises(ValueError, match=r"X must be an array of real numbers; .*DLPack"):
+        as_array("X", HasDLPack(np.full((2, 2), "1")))
