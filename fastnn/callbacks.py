@@ -152,7 +152,7 @@ class EarlyStopping(_Monitor):
     monitor : str, default "val_loss"
         A figure of `fastnn.History`.
     patience : int, default 10
-        How many epochs in a row may be no better than the best.
+        The training ends after so many epochs in a row that are no better than the best.
     min_delta : float, default 0.0
         By how much more than that a figure must be better to count.
     mode : {"auto", "min", "max"}
@@ -227,8 +227,8 @@ class ReduceLROnPlateau(_Monitor):
     factor : float, default 0.1
         What the rate is multiplied by, ``0 < factor < 1``.
     patience : int, default 10
-        How many epochs in a row may be no better than the best; at the next one the rate falls,
-        as in PyTorch.
+        How many epochs in a row may be no better than the best; the rate falls after one more, as
+        in PyTorch.
     min_delta : float, default 1e-4
         By how much more than that a figure must be better to count.
     mode : {"auto", "min", "max"}

@@ -26,7 +26,7 @@ class History:
         - ``"loss"``: the mean over the epoch's training rows, each taken before the update that
           it led to, with dropout and penalties;
         - ``"accuracy"``: the part of the training rows that were right, taken likewise; for the
-          losses that compare classes, the cross-entropies, only;
+          losses that compare classes, the cross-entropies and focal losses, only;
         - ``"val_loss"``, ``"val_accuracy"``: the same on the validation rows, after the epoch and
           without dropout; where there are such rows;
         - the names of ``fit``'s `metrics`, behind ``"val_"`` where there are validation rows.

@@ -75,10 +75,12 @@ class Network:
         `fastnn.activations.ACTIVATIONS`.
     loss : str or description or callable, default "mse"
         A name of `fastnn.losses.LOSSES`; one with parameters, such as ``losses.Huber(0.5)``; or a
-        function ``loss(y, out) -> (value, gradient)``, see `fastnn.losses.Function`.
+        function ``loss(y, out) -> (value, gradient)``, see `fastnn.losses.Function`. For
+        ``"poisson"`` and ``"gamma"`` the outputs are the logarithm of the mean.
     output_activation : str, optional
         Of the last layer, unless that names one itself. By default it follows from the loss:
-        softmax for ``"cross_entropy"``, sigmoid for ``"binary_cross_entropy"``, else identity.
+        softmax for ``"cross_entropy"`` and ``"focal"``, sigmoid for ``"binary_cross_entropy"`` and
+        ``"binary_focal"``, else identity.
     optimizer : str or Optimizer, default "adam"
         A name of `fastnn.optimizers.OPTIMIZERS`, "lbfgs", or an object such as ``Adam(1e-3)``.
     averaging : Averaging, optional
@@ -350,8 +352,8 @@ class Network:
             matter then, and `shuffle` only for the order of a sequence.
         y : array_like of shape (rows, n_outputs)
             What the outputs should be. Or of shape (rows,): for one output; for
-            ``"cross_entropy"`` and ``"softmax_cross_entropy"``, the numbers of the right outputs.
-            For ``"poisson"`` at least 0, for ``"gamma"`` greater.
+            ``"cross_entropy"``, ``"focal"``, ``"softmax_cross_entropy"`` and ``"softmax_focal"``,
+            the numbers of the right outputs. For ``"poisson"`` at least 0, for ``"gamma"`` greater.
         epochs : int, default 1
             How often to go through all rows.
         batch_size : int, default 32
@@ -376,7 +378,8 @@ class Network:
             train on if there are none: names of scikit-learn's scorers (``"f1_macro"``,
             ``"roc_auc"``, ``"r2"``) or functions (``"mean_absolute_error"``), which are given
             classes, probabilities or numbers as they want, with ``"poisson"`` and ``"gamma"`` the
-            exponential of the outputs; or callables ``metric(y, outputs)``.
+            exponential of the outputs; or callables ``metric(y, outputs)``, of different names.
+            All rows count alike: sample weights count in the loss only.
         callbacks : iterable of Callback
             What to call on the way.
         verbose : {0, 1, 2}
@@ -619,8 +622,8 @@ class Network:
         Returns
         -------
         dict
-            ``"loss"``, the mean, penalties included; for the cross-entropies also ``"accuracy"``,
-            the part of the rows whose answer is right.
+            ``"loss"``, the mean, penalties included; for the cross-entropies and focal losses also
+            ``"accuracy"``, the part of the rows whose answer is right.
 
         Raises
         ------
