@@ -4,6 +4,25 @@ A row gives the function and its derivative as NumPy formulas, ``z`` being what 
 came out and ``p`` the parameter.  Results have the dtype of ``z``.  NaN stays NaN, and infinities
 give the limits.  To add an activation, add a row here and its kernel to the compiled core, in the
 same order: the tests find it by themselves.
+
+==========  ===============================================  ====  ====================
+name        formula                                          p     source
+==========  ===============================================  ====  ====================
+identity    z
+step        where(z > 0, 1, 0)
+sigmoid     1 / (1 + exp(-z))
+tanh        tanh(z)
+relu        where(z > 0, z, 0)                                     Nair and Hinton 2010
+leaky_relu  where(z > 0, z, p * z)                           0.01  Maas et al. 2013
+elu         where(z > 0, z, p * (exp(z) - 1))                1.0   Clevert et al. 2016
+selu        1.0507 * where(z > 0, z, 1.6733 * (exp(z) - 1))        Klambauer et al. 2017
+softplus    log(1 + exp(z))                                        Dugas et al. 2001
+gelu        z * (1 + erf(z / sqrt(2))) / 2                         Hendrycks and Gimpel 2016
+silu        z / (1 + exp(-z))                                      Elfwing et al. 2018
+softmax     exp(z) / sum(exp(z))                                   Bridle 1990
+==========  ===============================================  ====  ====================
+
+``sum`` goes over the units of a layer.
 """
 
 # NumPy's stubs make Any of arithmetic on arrays of some float type.

@@ -6,6 +6,29 @@ of ``o``.  The loss of a batch is the mean over its rows, weighted where there a
 To add a loss, add a row here and its kernel to the compiled core, in the same order: the tests find
 it by themselves.
 
+=====================  =====================================================================  ===
+name                   loss of a row                                                          p
+=====================  =====================================================================  ===
+mse                    mean((o - t)**2)
+mae                    mean(abs(o - t))
+huber                  mean(where(abs(o - t) < p, (o - t)**2 / 2, p * (abs(o - t) - p / 2)))  1.0
+poisson                mean(exp(o) - t * o)
+cross_entropy          -sum(t * log(o))
+binary_cross_entropy   -mean(t * log(o) + (1 - t) * log(1 - o))
+softmax_cross_entropy  cross_entropy(softmax(o))
+sigmoid_cross_entropy  binary_cross_entropy(sigmoid(o))
+quantile               mean(where(t > o, p * (t - o), (1 - p) * (o - t)))                     0.5
+gamma                  mean(o + t * exp(-o))
+focal                  -sum(t * (1 - o)**p * log(o))                                          2.0
+binary_focal           -mean(t * (1 - o)**p * log(o) + (1 - t) * o**p * log(1 - o))           2.0
+softmax_focal          focal(softmax(o))                                                      2.0
+sigmoid_focal          binary_focal(sigmoid(o))                                               2.0
+=====================  =====================================================================  ===
+
+``mean`` and ``sum`` go over the outputs.  ``poisson`` and ``gamma`` are the negative logarithms of
+likelihoods, ``o`` being that of the mean, less what does not depend on ``o``.  From papers are
+``huber`` (Huber 1964), ``quantile`` (Koenker and Bassett 1978) and ``focal`` (Lin et al. 2017).
+
 A network takes a loss by its name, which means the default parameters, as a description such as
 ``Quantile([0.1, 0.5, 0.9])``, or as a function (`Function`).
 """

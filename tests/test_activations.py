@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
 
+from fastnn import activations
 from fastnn.activations import ACTIVATIONS
 from fastnn.initializers import INITIALIZERS
 
@@ -43,6 +45,20 @@ LIMITS = {
     "gelu": ((0, np.inf), (0, 1)),
     "silu": ((0, np.inf), (0, 1)),
 }
+
+
+@ROWS
+def test_formula_in_the_documentation(row):
+    table = activations.__doc__.split("===\n")[2]
+    rows = {line.split()[0]: line for line in table.splitlines()}
+    _, formula, *rest = re.split("  +", rows[row.name])
+    default = [float(value) for value in rest if value.replace(".", "").isdigit()]
+    assert default == ([row.parameter] if row.parameter else [])
+    names = {name: getattr(np, name) for name in ["exp", "log", "sqrt", "sum", "tanh", "where"]}
+    names["erf"] = np.vectorize(math.erf)
+    z = np.linspace(-3, 3, 13)
+    expected = eval(formula, names | {"z": z, "p": row.parameter})
+    np.testing.assert_allclose(row.forward(z, row.parameter), expected, rtol=1e-4, atol=1e-12)
 
 
 def extreme(dtype):

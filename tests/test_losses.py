@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
+import functools
 import json
 import math
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -30,6 +32,8 @@ from fastnn.losses import (
 DTYPES = (np.float32, np.float64)
 ROWS = pytest.mark.parametrize("row", LOSSES.values(), ids=LOSSES.keys())
 FUSED = [row for row in LOSSES.values() if row.on_logits is not None]
+ON_OUTPUTS = [row.name for row in FUSED]
+LOGITS = {row.activation for row in FUSED}
 
 
 def outputs_and_targets(row, dtype=np.float64):
@@ -49,6 +53,23 @@ def test_order_is_the_native_core_s():
     assert list(LOSSES)[:14] == names.split()
     assert [row.code for row in LOSSES.values()] == list(range(len(LOSSES)))
     assert all(row.name == name for name, row in LOSSES.items())
+
+
+@ROWS
+def test_formula_in_the_documentation(row):
+    table = losses.__doc__.split("===\n")[2]
+    rows = {name: rest for name, *rest in (re.split("  +", line) for line in table.splitlines())}
+    formula, *default = rows[row.name]
+    assert [float(value) for value in default] == ([row.parameter] if row.parameter else [])
+    o, t = outputs_and_targets(row)
+    names = {
+        **{name: getattr(np, name) for name in ("abs", "exp", "log", "where")},
+        **{name: functools.partial(getattr(np, name), axis=-1) for name in ("mean", "sum")},
+        **{name: lambda z, f=ACTIVATIONS[name]: f.forward(z, 0.0) for name in LOGITS},
+        **{name: lambda o, f=LOSSES[name]: f.value(o, t, f.parameter) for name in ON_OUTPUTS},
+    }
+    expected = eval(formula, names | {"o": o, "t": t, "p": row.parameter})
+    np.testing.assert_allclose(row.value(o, t, row.parameter), expected, rtol=1e-12)
 
 
 @ROWS
