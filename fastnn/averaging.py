@@ -51,6 +51,11 @@ class EMA(Averaging):
     ----------
     decay : float, default 0.999
         ``0 <= decay < 1``; about ``1 / (1 - decay)`` steps count.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "ema"
@@ -86,6 +91,11 @@ class SWA(Averaging):
     per : {"epoch", "step"}
         What `start` and `every` count, as in `fastnn.schedules`: epochs of `fastnn.Network.fit`,
         or steps of the optimizer. `fastnn.Network.train_step` ends no epoch.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "swa"

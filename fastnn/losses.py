@@ -435,6 +435,11 @@ class Huber(Parametric):
     ----------
     delta : float, default 1.0
         Greater than 0.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "huber"
@@ -525,6 +530,11 @@ class Focal(_Focal):
     ----------
     gamma : float, default 2.0
         At least 0, which is the cross-entropy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "focal"
@@ -540,6 +550,11 @@ class BinaryFocal(_Focal):
     ----------
     gamma : float, default 2.0
         At least 0, which is the binary cross-entropy.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "binary_focal"
@@ -552,6 +567,11 @@ class SoftmaxFocal(_Focal):
     Parameters
     ----------
     gamma : float, default 2.0
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "softmax_focal"
@@ -564,6 +584,11 @@ class SigmoidFocal(_Focal):
     Parameters
     ----------
     gamma : float, default 2.0
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "sigmoid_focal"
@@ -591,6 +616,11 @@ class CrossEntropy(_Smoothed):
         ``0 <= label_smoothing < 1``: the part of each label that goes to all classes alike,
         ``y = (1 - label_smoothing) * y + label_smoothing / outputs``, also in evaluation (Szegedy
         et al. 2016, "Rethinking the Inception architecture").
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "cross_entropy"
@@ -605,6 +635,11 @@ class BinaryCrossEntropy(_Smoothed):
     label_smoothing : float, default 0.0
         As of `CrossEntropy`, of the two classes yes and no:
         ``y = (1 - label_smoothing) * y + label_smoothing / 2``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "binary_cross_entropy"
@@ -617,6 +652,11 @@ class SoftmaxCrossEntropy(_Smoothed):
     Parameters
     ----------
     label_smoothing : float, default 0.0
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "softmax_cross_entropy"
@@ -629,6 +669,11 @@ class SigmoidCrossEntropy(_Smoothed):
     Parameters
     ----------
     label_smoothing : float, default 0.0
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "sigmoid_cross_entropy"

@@ -228,6 +228,11 @@ class SGD(Optimizer):
         An L2 penalty: ``grad += weight_decay * param``.
     clip_norm, clip_value : float, optional
         See `Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "sgd"
@@ -279,6 +284,11 @@ class AdaGrad(Optimizer):
         An L2 penalty: ``grad += weight_decay * param``.
     clip_norm, clip_value : float, optional
         See `Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "adagrad"
@@ -332,6 +342,11 @@ class RMSProp(Optimizer):
         An L2 penalty: ``grad += weight_decay * param``.
     clip_norm, clip_value : float, optional
         See `Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "rmsprop"
@@ -391,6 +406,11 @@ class AdaDelta(Optimizer):
         An L2 penalty: ``grad += weight_decay * param``.
     clip_norm, clip_value : float, optional
         See `Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "adadelta"
@@ -503,6 +523,11 @@ class Adam(_Adam):
         no rate grows again (AMSGrad: Reddi, Kale and Kumar 2018).
     clip_norm, clip_value : float, optional
         See `Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "adam"
@@ -533,6 +558,11 @@ class AdamW(_Adam):
         As of `Adam`.
     clip_norm, clip_value : float, optional
         See `Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "adamw"
@@ -571,6 +601,11 @@ class NAdam(_Moments):
         An L2 penalty: ``grad += weight_decay * param``.
     clip_norm, clip_value : float, optional
         See `Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "nadam"
@@ -620,6 +655,11 @@ class Lion(Optimizer):
         Decoupled, as that of `AdamW`.
     clip_norm, clip_value : float, optional
         See `Optimizer`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "lion"
@@ -675,6 +715,11 @@ class LBFGS(Optimizer):
         It ends when an iteration reduces the loss by less than this part of it.
     line_search : int, default 20
         At most so many evaluations an iteration.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
 
     Examples
     --------

@@ -99,6 +99,11 @@ class Constant(Schedule):
         Greater than 0.
     per : {"epoch", "step"}
         See `Schedule`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "constant"
@@ -127,6 +132,11 @@ class StepDecay(Constant):
         Greater than 0.
     per : {"epoch", "step"}
         See `Schedule`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "step_decay"
@@ -155,6 +165,11 @@ class ExponentialDecay(Constant):
         Greater than 0.
     per : {"epoch", "step"}
         See `Schedule`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "exponential_decay"
@@ -181,6 +196,11 @@ class InverseScaling(Constant):
         Greater than 0.
     per : {"epoch", "step"}
         See `Schedule`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "inverse_scaling"
@@ -217,6 +237,11 @@ class Cosine(Constant):
         At least 0.
     per : {"epoch", "step"}
         See `Schedule`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "cosine"
@@ -251,6 +276,11 @@ class CosineRestarts(Cosine):
         At least 1: a round lasts that many times as long as the one before.
     per : {"epoch", "step"}
         See `Schedule`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "cosine_restarts"
@@ -293,6 +323,11 @@ class OneCycle(Schedule):
         ``final_divisor`` the last.
     per : {"epoch", "step"}
         See `Schedule`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
     """
 
     name: ClassVar[str] = "one_cycle"
@@ -340,6 +375,11 @@ class WarmUp(Schedule):
         The part of the rate to begin with, ``0 <= start < 1``.
     per : {"epoch", "step"}, optional
         What `duration` counts; by default what `after` does, epochs if that is a number.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a parameter is not as described.
 
     Examples
     --------

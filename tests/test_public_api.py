@@ -98,6 +98,14 @@ def test_public_names_are_those_listed():
     assert now == listed
 
 
+def test_what_checks_its_parameters_says_what_it_raises():
+    for module in public_modules():
+        for name in module.__all__:
+            value = getattr(module, name)
+            if inspect.isclass(value) and "__post_init__" in dir(value):
+                assert "    Raises\n    ------\n" in value.__doc__, value
+
+
 if __name__ == "__main__":
     text = "\n".join(listing()) + "\n"
     if sys.argv[1:] == ["--write"]:
