@@ -87,7 +87,8 @@ def find_learning_rate(
     Raises
     ------
     TypeError, ValueError
-        If an argument is not as described, or the loss is infinite or nan from the start.
+        If an argument is not as described, or the loss is infinite or nan from the start, or only
+        rises.
 
     Notes
     -----
@@ -116,8 +117,13 @@ def find_learning_rate(
         )
     n = _before(_has_run_away(losses[:n]))
     smoothed = _smooth(losses[:n], ahead=_REACH)
-    steepest = int(np.gradient(smoothed).argmin())
-    return LearningRates(rates[:n], losses[:n], smoothed, float(rates[steepest]))
+    slopes = np.gradient(smoothed)
+    if slopes.min() > 0:
+        raise ValueError(
+            f"lowest must be a learning rate at which the loss does not run away; got {lowest!r},"
+            f" from which on it rose from {losses[0]:.4g} to {losses[n - 1]:.4g}"
+        )
+    return LearningRates(rates[:n], losses[:n], smoothed, float(rates[slopes.argmin()]))
 
 
 def _has_run_away(losses: Floats) -> npt.NDArray[np.bool_]:

@@ -294,6 +294,14 @@ def test_find_learning_rate_needs_a_finite_loss():
         fastnn.find_learning_rate(net, np.eye(2), [0, 1], **options)
 
 
+def test_find_learning_rate_needs_a_rate_at_which_the_loss_does_not_run_away(backend):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(500, 10))
+    net = Network([10, 1], optimizer=SGD(), backend=backend, seed=0)
+    with pytest.raises(ValueError, match=r"lowest must be .* got 2\.0, from which on it rose"):
+        fastnn.find_learning_rate(net, X, X @ rng.normal(size=10), lowest=2)
+
+
 def test_find_learning_rate_of_few_rows():
     net = Network([2, 1], backend="numpy", seed=0)
     found = fastnn.find_learning_rate(net, np.eye(2), [0, 1], steps=10, highest=1e-3)
