@@ -11,6 +11,7 @@ therefore adds the CRC-32 of everything else to the metadata, and `read` checks 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import math
 import os
@@ -193,6 +194,8 @@ def _checksum(header: dict[str, Any], payload: list[memoryview]) -> str:
 
 
 def _replace(path: Path, parts: list[Any]) -> None:
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(errno.EINVAL, "what is no regular file must not be replaced", str(path))
     try:
         temporary, descriptor = _temporary(path.parent)
     except OSError as error:

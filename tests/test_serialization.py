@@ -515,3 +515,13 @@ def test_any_bytes(folder, contents):
         serialization.read(file)
     except ValueError as error:
         assert str(file) in str(error)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are named pipes on Unix only")
+def test_what_is_no_regular_file_stays(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(OSError, match="no regular file must not be replaced"):
+        serialization.write(path, {"a": np.zeros(3)}, {})
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert list(tmp_path.iterdir()) == [path]
