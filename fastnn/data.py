@@ -450,15 +450,18 @@ def prefetch(calls: Iterable[Callable[[], _T]], workers: int = 1) -> Iterator[_T
         What each call returns; an exception is raised when its turn comes.
     """
     calls = iter(calls)
-    pool = ThreadPoolExecutor(workers, "fastnn-prefetch")
+    pool, finish = ThreadPoolExecutor(workers, "fastnn-prefetch"), True
     try:
         waiting: deque[Future[_T]] = deque(pool.submit(c) for c in islice(calls, 2 * workers))
         while waiting:
             result = waiting.popleft().result()
             waiting.extend(pool.submit(call) for call in islice(calls, 1))
             yield result
+    except KeyboardInterrupt:  # amid the wait for a call, which need not return
+        finish = False
+        raise
     finally:
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown(wait=finish, cancel_futures=True)
 
 
 def parts(batch: object) -> tuple[Any, Any, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 import threading
 import time
@@ -539,3 +540,27 @@ def test_prefetch_can_be_left():
     assert next(results) == 0
     results.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("fastnn-prefetch")]
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="wakes a thread as Unix does")
+def test_ctrl_c_does_not_wait_for_a_batch_that_never_comes(backend):
+    X, y = np.ones((6, 2)), np.ones(6)
+    waiting, go_on, ended = threading.Event(), threading.Event(), []
+
+    def batches():
+        yield X, y
+        waiting.set()
+        ended.append(go_on.wait(60))
+        yield X, y
+
+    def interrupt():
+        waiting.wait(60)
+        time.sleep(0.5)  # until fit, too, waits for the batch
+        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(KeyboardInterrupt):
+        Network([2, 1], backend=backend).fit(batches())
+    assert not ended
+    go_on.set()
