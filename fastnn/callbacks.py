@@ -514,6 +514,10 @@ def checked(callbacks: Iterable[Callback]) -> list[Callback]:
             raise TypeError(
                 f"callbacks[{number}] must be a fastnn.callbacks.Callback; got {describe(callback)}"
             )
+        if callback.every_steps is not None:
+            integer(f"callbacks[{number}].every_steps", callback.every_steps, 1)
+        if callback.every_seconds is not None:
+            positive(f"callbacks[{number}].every_seconds", callback.every_seconds)
     return listed
 
 

@@ -390,11 +390,10 @@ class Clock:
         ]
         self._progress = progress
         now = time.monotonic()
-        self._due = {
-            callback: now + callback.every_seconds
+        self._due = [
+            math.inf if callback.every_seconds is None else now + callback.every_seconds
             for callback in self._callbacks
-            if callback.every_seconds is not None
-        }
+        ]
 
     def steps_to_next_call(self, step: int) -> int:
         """Return after how many steps at most a callback wants to be called."""
@@ -403,13 +402,13 @@ class Clock:
 
     def ticks_from(self, first: int) -> Callable[[int], None] | None:
         """Return what a backend is to call now and then in a run of steps from batch `first` on."""
-        if self._progress is None and not self._due:
+        if self._progress is None and min(self._due, default=math.inf) == math.inf:
             return None
 
         def tick(done: int) -> None:
             if self._progress is not None:
                 self._progress(first + done)
-            if self._due and time.monotonic() >= min(self._due.values()):
+            if time.monotonic() >= min(self._due, default=math.inf):
                 raise Pause
 
         return tick
@@ -417,8 +416,8 @@ class Clock:
     def call(self, net: Network, step: int) -> None:
         """Call the callbacks that want it after this step, even when one of them wants to stop."""
         stop = False
-        for callback in self._callbacks:
-            due = callback in self._due and time.monotonic() >= self._due[callback]
+        for number, callback in enumerate(self._callbacks):
+            due = time.monotonic() >= self._due[number]
             if due or (callback.every_steps is not None and step % callback.every_steps == 0):
                 try:
                     callback.on_step(net, step)
@@ -426,7 +425,7 @@ class Clock:
                     stop = True
             if due:
                 assert callback.every_seconds is not None
-                self._due[callback] = time.monotonic() + callback.every_seconds
+                self._due[number] = time.monotonic() + callback.every_seconds
         if stop:
             raise StopTraining
 

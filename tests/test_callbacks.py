@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import math
 import sys
@@ -526,3 +527,32 @@ def test_a_path_with_an_unknown_field(tmp_path):
     )
     with pytest.raises(ValueError, match=message):
         network().fit(X, y, callbacks=[Checkpoint(tmp_path / "{val_loss}")])
+
+
+@dataclasses.dataclass
+class EachStep(Callback):
+    """With ``__eq__``, and so without a hash."""
+
+    every_steps: int | None = 1
+    every_seconds: float | None = 1e-9
+    calls: int = dataclasses.field(default=0, compare=False)
+
+    def on_step(self, net, step):
+        self.calls += 1
+
+
+def test_callbacks_that_are_equal(backend):
+    callbacks = [EachStep(), EachStep(every_steps=None), EachStep()]
+    Network([2, 1], backend=backend).fit(np.ones((6, 2)), np.ones(6), 1, 2, callbacks=callbacks)
+    assert [callback.calls for callback in callbacks] == [3, 3, 3]
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value"),
+    [*(("every_steps", value) for value in (-1, 0, "a", 1.5)),
+     *(("every_seconds", value) for value in (-1, 0, "a"))],
+)  # fmt: skip
+def test_periods_that_are_none(attribute, value, backend):
+    net = Network([2, 1], backend=backend)
+    with pytest.raises((TypeError, ValueError), match=rf"callbacks\[0\]\.{attribute} must be"):
+        net.fit(np.ones((6, 2)), np.ones(6), callbacks=[EachStep(**{attribute: value})])
