@@ -166,11 +166,27 @@ def read(config: Mapping[str, Any], tensors: Mapping[str, Array]) -> tuple[Histo
         rows=None if config["rows"] is None else tuple(config["rows"]),
         batches=[] if batches is None else [tuple(batches)],
         seen=integer("seen", config["seen"], 0),
-        figures=config["figures"],
+        figures=None
+        if config["figures"] is None
+        else {name: float(value) for name, value in dict(config["figures"]).items()},
         told=integer("told", config["told"], 0),
         stopped=bool(config["stopped"]),
         states=states,
     )
-    if position.batch != (0 if batches is None else batches.shape[-1]):
-        raise ValueError(f"there must be figures of {position.batch} batches")
+    _check(history, position, batches)
     return history, position
+
+
+def _check(history: History, position: Position, batches: Array | None) -> None:
+    """Refuse what no training leaves behind, and what would fail only when one goes on."""
+    shape = (3, 0) if batches is None else batches.shape
+    if shape != (3, position.batch):
+        raise ValueError(f"there must be three figures of each of {position.batch} batches")
+    for name, values in history.history.items():
+        if np.shape(values) != (len(history),):
+            raise ValueError(f"there must be {len(history)} figures {name!r}, one an epoch")
+    for state in position.states:
+        if "callback" not in state:
+            raise ValueError("each state must say of which callback it is")
+    if position.generator is not None:
+        np.random.PCG64().state = dict(position.generator)  # type: ignore[assignment]

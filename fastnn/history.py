@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -37,10 +38,12 @@ class History:
         self.history: dict[str, list[float]] = {}
 
     def append(self, epoch: int, logs: Mapping[str, float]) -> None:
-        """Add the figures of one epoch."""
+        """Add the figures of one epoch; nan where others have one that it has not."""
+        for name in logs:
+            self.history.setdefault(name, [math.nan] * len(self.epoch))
         self.epoch.append(epoch)
-        for name, value in logs.items():
-            self.history.setdefault(name, []).append(value)
+        for name, values in self.history.items():
+            values.append(logs.get(name, math.nan))
 
     def __getitem__(self, name: str) -> list[float]:
         return self.history[name]

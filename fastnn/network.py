@@ -59,6 +59,7 @@ __all__ = ["Network"]
 
 _FORMAT = "fastnn"
 _FORMAT_VERSION = "1"
+_MOST_STEPS = 2**53  # in a file: so many more can be counted
 
 
 class Network:
@@ -967,9 +968,9 @@ class Network:
         if "generator" in config:
             net._shuffler.bit_generator.state = config["generator"]
         net._start(weights)
-        net._backend.set_state(integer("steps", config.get("steps", 0), 0, 2**63 - 1), slots)
+        net._backend.set_state(integer("steps", config.get("steps", 0), 0, _MOST_STEPS), slots)
         net._backend.set_average(average)
-        net.epochs = integer("epochs", config.get("epochs", 0), 0)
+        net.epochs = integer("epochs", config.get("epochs", 0), 0, _MOST_STEPS)
         if "training" in config:
             net.history, net._position = _position.read(config["training"], training)
         return net

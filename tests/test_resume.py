@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 import signal
@@ -23,6 +24,7 @@ from fastnn import (
     EarlyStopping,
     Network,
     StopTraining,
+    serialization,
 )
 from fastnn.callbacks import CSVLogger, ReduceLROnPlateau
 from fastnn.schedules import Cosine, OneCycle
@@ -235,6 +237,57 @@ def test_resume_refuses_another_training(backend):
     with pytest.raises(TypeError, match="resume must be True or False; got 'yes'"):
         fit(net, resume="yes")
     np.testing.assert_array_equal(net.weights[0][0], before)
+
+
+def test_other_figures_than_before(backend):
+    """Epochs have nan for a figure that the others have."""
+    X, y = rows()
+    net = network(backend)
+    net.fit(X, y, 2)
+    fit(net, epochs=4, resume=True, batch_size=32)
+    history = net.fit(X, y, 5, resume=True)
+    np.testing.assert_array_equal(np.isnan(history["val_loss"]), [True, True, False, False, True])
+    assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "arrays"),
+    [
+        ({"generator": {"bit_generator": "PCG64"}}, {}),
+        ({"generator": [1]}, {}),
+        ({"figures": [1]}, {}),
+        ({"states": [{}]}, {}),
+        ({"batch": 2}, {}),
+        ({}, {"batches": np.zeros(3)}),
+        ({}, {"batches": np.zeros((2, 3))}),
+        ({}, {"history.loss": np.zeros((1, 1))}),
+        ({}, {"history.loss": np.zeros(2)}),
+    ],
+)
+def test_a_file_that_no_training_leaves_behind(change, arrays, tmp_path):
+    net = network("numpy")
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, Interrupt(10))
+    net.save(tmp_path / "model", include_optimizer=True)
+    tensors, metadata = serialization.read(tmp_path / "model")
+    config = json.loads(metadata["network"])
+    config["training"] |= change
+    tensors |= {f"training.{name}": array for name, array in arrays.items()}
+    serialization.write(tmp_path / "model", tensors, metadata | {"network": json.dumps(config)})
+    with pytest.raises(ValueError, match=r"path must be of a fastnn model; .* is damaged"):
+        Network.load(tmp_path / "model")
+
+
+@pytest.mark.parametrize("count", ["steps", "epochs"])
+def test_a_file_of_more_steps_than_can_be_counted(count, tmp_path):
+    net = network("numpy")
+    fit(net)
+    net.save(tmp_path / "model", include_optimizer=True)
+    tensors, metadata = serialization.read(tmp_path / "model")
+    config = json.loads(metadata["network"]) | {count: 2**63 - 1}
+    serialization.write(tmp_path / "model", tensors, metadata | {"network": json.dumps(config)})
+    with pytest.raises(ValueError, match=f"{count} must be an integer in"):
+        Network.load(tmp_path / "model")
 
 
 CHILD = """
