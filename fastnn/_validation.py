@@ -226,6 +226,13 @@ def matrix(argument: str, value: object, columns: int, dtype: np.dtype[Any]) -> 
     return cast(argument, array, dtype)
 
 
+def read_only(array: Array) -> Array:
+    """Return a view for somebody who is not to write to it."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
 def some_rows(argument: str, array: Array) -> None:
     """Refuse an empty array."""
     if array.shape[0] == 0:

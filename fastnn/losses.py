@@ -49,7 +49,7 @@ import numpy.typing as npt
 from fastnn import _described
 from fastnn._described import Described, non_negative, positive
 from fastnn._types import Array
-from fastnn._validation import Family, Sign, describe, fraction, known_name
+from fastnn._validation import Family, Sign, describe, fraction, known_name, read_only
 from fastnn.activations import ACTIVATIONS, sigmoid, softplus
 
 __all__ = [
@@ -384,7 +384,7 @@ LOSSES: dict[str, Loss] = {
 
 def called(function: Function, o: Array, t: Array) -> tuple[Array, Array]:
     """What a function returns, checked and in the dtype of ``o``."""
-    result = function(t, o)
+    result = function(read_only(t), read_only(o))
     if not isinstance(result, (tuple, list)) or len(result) != 2:
         raise TypeError(f"loss must return (value, gradient); got {describe(result)}")
     value, gradient = (np.asarray(part, o.dtype) for part in result)

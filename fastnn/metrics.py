@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from fastnn._optional import needed
 from fastnn._types import Array
-from fastnn._validation import describe, unknown_name
+from fastnn._validation import describe, read_only, unknown_name
 from fastnn.activations import ACTIVATIONS
 from fastnn.losses import LOSSES, Loss
 
@@ -60,10 +60,10 @@ def judges(
         return dict
     if data is None:
         raise ValueError("metrics of batches need validation_data to be computed on; got none")
-    X, y = data.X, data.target
+    X, y = data.X, read_only(data.target)
 
     def judge() -> dict[str, float]:
-        outputs = net.predict(X)
+        outputs = read_only(net.predict(X))
         return {name: float(function(y, outputs)) for name, function in functions.items()}
 
     return judge

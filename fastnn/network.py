@@ -481,10 +481,11 @@ class Network:
                 " needs X and y of all rows, and resume=False"
             )
         with self._one_trainer:
-            if self.history is None or not resume:
+            history, position = self.history, self._position
+            if history is None or not resume:
                 resume = False
-                self.history, self._position = History(), Position()
-            Training(
+                history, position = self.history, self._position = History(), Position()
+            training = Training(
                 net=self,
                 backend=self._backend,
                 averaging=self._averaging,
@@ -498,10 +499,14 @@ class Network:
                 judge=judge,
                 callbacks=callbacks,
                 progress=progress or Progress(),
-                history=self.history,
-                position=self._position,
-            ).run(resume)
-            return self.history
+                history=history,
+                position=position,
+            )
+            try:
+                training.run(resume)
+            finally:  # a callback may have trained, too
+                self.history, self._position = history, position
+            return history
 
     def train_step(
         self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None = None

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from fastnn._position import Position
 from fastnn._random import permutation
 from fastnn._types import Array
+from fastnn._validation import all_finite
 from fastnn._weights import flat, unflat
 from fastnn.callbacks import Callback, Checkpoint, Progress, StopTraining, TerminateOnNaN
 from fastnn.history import History
@@ -77,7 +78,14 @@ class Data:
     def weighted(self, weights: npt.NDArray[np.float64]) -> Data:
         """Return the same rows, each counting so many times what it did."""
         old = 1 if self.sample_weight is None else self.sample_weight
-        return replace(self, sample_weight=(old * weights).astype(self.X.dtype))
+        with np.errstate(over="ignore"):
+            product = (old * weights).astype(self.X.dtype)
+        if not all_finite(product):
+            raise ValueError(
+                f"class_weight must leave weights that are finite in {product.dtype};"
+                f" got {float(np.max(weights))!r}"
+            )
+        return replace(self, sample_weight=product)
 
 
 def evaluate(backend: Backend, data: Data, has_accuracy: bool) -> Figures:

@@ -257,6 +257,60 @@ def test_divergence(backend, rate, expected):
 # -- beside it
 
 
+def test_a_callback_that_trains_the_network(backend):
+    """Each call has the history of its own; the network's is that of the outer one."""
+    X, y = sample()
+    inner = []
+
+    class Nested(Callback):
+        def on_epoch_end(self, net, epoch, logs):
+            inner.append(net.fit(X, y, 2))
+
+    net = classifier(backend)
+    history = net.fit(X, y, 3, callbacks=[Nested()])
+    assert history is net.history
+    assert history.epoch == [0, 1, 2]
+    assert [other.epoch for other in inner] == [[0, 1]] * 3
+
+
+def test_functions_cannot_write_to_what_they_are_given(backend):
+    X, _ = sample()
+    target = X[:, :1].copy()
+    before = target.copy()
+
+    def loss(y, out):
+        y[...] = 0
+        return ((out - y) ** 2).sum(axis=1), 2 * (out - y)
+
+    def metric(y, out):
+        y[...] = 0
+        return 0.0
+
+    for options, further in (({"loss": loss}, {}), ({}, {"metrics": [metric]})):
+        net = Network([4, 1], backend=backend, seed=0, **options)
+        with pytest.raises(ValueError, match="read-only"):
+            net.fit(X, target, shuffle=False, **further)
+        np.testing.assert_array_equal(target, before)
+
+
+@pytest.mark.parametrize("batches", [False, True])
+def test_class_weights_that_overflow(batches, backend):
+    X, y = sample()
+    net = classifier(backend)
+    before = net.weights
+    with pytest.raises(ValueError, match=r"class_weight must .*finite in float32; got 1e\+300"):
+        net.fit(*([[(X, y)]] if batches else [X, y]), class_weight={0: 1e300})
+    np.testing.assert_equal(net.weights, before)
+
+
+def test_weights_whose_sum_overflows(backend):
+    X, y = sample()
+    expected = classifier(backend).gradients(X, y)
+    loss, gradients = classifier(backend).gradients(X, y, np.full(12, 3e38))
+    assert loss == pytest.approx(expected[0], rel=1e-5)
+    np.testing.assert_allclose(gradients[0][0], expected[1][0][0], rtol=1e-4, atol=1e-7)
+
+
 def test_the_core_guards_a_network_in_training(native, monkeypatch):
     X, y = sample()
     net = classifier(native)

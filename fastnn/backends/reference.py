@@ -288,8 +288,8 @@ def not_finite(
 def _shares(rows: Array, sample_weight: Array | None) -> Array:
     """``(batch,)``: what each row counts in the mean; all 0 if all weights are."""
     w = np.ones(len(rows), dtype=rows.dtype) if sample_weight is None else sample_weight
-    total = w.sum()
-    shares: Array = w / total if total else np.zeros_like(w)
+    total = w.sum(dtype=np.float64)
+    shares: Array = (w / total if total else 0 * w).astype(w.dtype)
     return shares
 
 
