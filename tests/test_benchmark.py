@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 import subprocess
 import sys
 from dataclasses import replace
@@ -355,9 +356,32 @@ class TestSections:
         assert found[2].value > 5 * found[0].value
         assert "scikit-learn" in SECTIONS["population"].table(report(*found))
 
-    def test_others_take_no_more_than_there_is(self):
-        cores = Others().cores()
-        assert cores is None or cores >= 0
+    @pytest.mark.skipif(not machine._STAT.exists(), reason="needs /proc/stat")
+    def test_others_are_who_is_not_of_this_process(self, tmp_path, monkeypatch, clock):
+        def write(seconds):
+            ticks = seconds * os.sysconf("SC_CLK_TCK")
+            stat.write_text(f"cpu {ticks} {ticks} {ticks} 9999 9999 {ticks} 0 0 0 0\n")
+
+        stat = tmp_path / "stat"
+        monkeypatch.setattr(machine, "_STAT", stat)
+        assert Others().cores() is None
+        times = iter([(1.0, 2.0, 3.0, 4.0, 0.0), (2.0, 4.0, 6.0, 8.0, 0.0)])  # 10 s later
+        monkeypatch.setattr(machine.os, "times", lambda: next(times))
+        monkeypatch.setattr(machine, "time", clock)
+        write(5)
+        others = Others()
+        write(10)
+        clock.sleep(4.0)
+        assert others.cores() == (4 * 5 - 10) / 4
+
+    @pytest.mark.skipif(not machine._STAT.exists(), reason="needs /proc/stat")
+    def test_workers_of_joblib_are_of_this_process(self):
+        joblib = pytest.importorskip("joblib", reason="needs pip install joblib")
+        others = Others()
+        joblib.Parallel(2, "loky")([joblib.delayed(sum)(range(10**7))] * 2)
+        before = os.times()
+        others.cores()
+        assert os.times().children_user > before.children_user
 
 
 @pytest.mark.usefixtures("native")

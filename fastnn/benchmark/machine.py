@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +22,7 @@ _LOOKS = 5
 _SECONDS = 0.1
 _PATIENCE = 10.0
 _BANDWIDTH_BYTES = 1 << 27  # more than the caches hold
+_STAT = Path("/proc/stat")
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,7 @@ class Others:
 
     def cores(self) -> float | None:
         """Return how many cores they have kept busy; None where the system does not tell."""
+        _end_workers()
         if self._start is None or (now := self._seconds()) is None:
             return None
         wall, others = (end - start for start, end in zip(self._start, now, strict=True))
@@ -135,13 +138,19 @@ class Others:
     def _seconds() -> tuple[float, float] | None:
         """Return seconds by the clock, and those of all cores in other processes."""
         try:
-            first = Path("/proc/stat").read_text().splitlines()[0]
+            first = _STAT.read_text().splitlines()[0]
         except OSError:
             return None
         # See proc_stat(5); guests' time is part of the user's.
         user, nice, system, _idle, _iowait, *others = map(int, first.split()[1:9])
         busy = (user + nice + system + sum(others)) / os.sysconf("SC_CLK_TCK")
         return time.perf_counter(), busy - sum(os.times()[:4])
+
+
+def _end_workers() -> None:
+    """End the processes that joblib keeps: children's time is known when they have ended."""
+    if loky := sys.modules.get("joblib.externals.loky"):
+        loky.get_reusable_executor(reuse=True).shutdown(wait=True)
 
 
 @contextlib.contextmanager

@@ -158,8 +158,8 @@ def table(report: Report) -> str:
             "## Populations",
             "Milliseconds a grid search with cross-validation: `fastnn.cross_validate`, a call of"
             " `Network.fit` after the other, and GridSearchCV over scikit-learn's own"
-            " MLPClassifier with a process for each thread; how many times as long, and fastnn's"
-            " part of the FMA peak.",
+            " MLPClassifier with a process for each thread, whose CPU seconds are not counted; how"
+            " many times as long, and fastnn's part of the FMA peak.",
             side_by_side(report, "population", "network; batch; search", 1e3),
         ]
     )
