@@ -171,6 +171,10 @@ class TestReport:
         assert "not there: JAX (No module named 'jax')" in found.head()
         assert "FMA peak 100 GFLOP/s" in found.head()
 
+    def test_head_names_a_trial(self):
+        assert "--quick" not in report().head()
+        assert "--quick" in replace(report(), quick=True).head()
+
     @pytest.mark.parametrize("section", SECTIONS)
     def test_sections_without_figures_have_a_heading(self, section):
         assert SECTIONS[section].table(report()).startswith("## ")
@@ -239,8 +243,16 @@ class TestCompare:
     )
     def test_refuses_what_is_not_alike(self, other):
         with pytest.raises(ValueError, match=f"same {next(iter(other))}"):
-            check(replace(MACHINE, **other), MACHINE)
-        check(MACHINE, MACHINE)
+            check(report(**other), report())
+        check(report(), report())
+
+    def test_refuses_trials_beside_full_runs(self):
+        trial, full = replace(report(), quick=True), report()
+        with pytest.raises(ValueError, match="must be one without --quick, too; it is one with"):
+            check(trial, full)
+        with pytest.raises(ValueError, match="must be one with --quick, too; it is one without"):
+            check(full, trial)
+        check(trial, trial)
 
 
 class TestSections:
@@ -306,6 +318,8 @@ class TestSections:
         found = report(*search.measure(run))
         assert {r.case for r in found.results} == {f"threading, {n}" for n in (1, 2, -1)}
         assert "| threading, -1 |" in search.table(found)
+        assert "two folds, 2,000 rows" in search.table(found)
+        assert "two folds, 250 rows" in search.table(replace(found, quick=True))
 
     def test_cliffs_are_between_neighbours_above_32(self):
         costs = dict.fromkeys(range(30, 40), 1.0) | {31: 9.0, 36: 1.6, 50: 9.0}
@@ -467,6 +481,7 @@ class TestCommandLine:
         for heading in ("## Training", "## Prediction", "## Threads", "## Memory"):
             assert heading in printed
         found = Report.load(files["a.json"])
+        assert found.quick
         assert set(found.peers) == {"fastnn", "NumPy"}
         assert {result.section for result in found.results} == set(sections.split(","))
 

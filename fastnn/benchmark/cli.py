@@ -83,12 +83,13 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     run = Run(cases, found, options.dtype, threads, plan, options.quick)
     with limited_threads(threads):
         machine = look_around(run.dtype, threads)
+        versions = {peer.label: peer.version for peer in found}
+        report = Report(machine, versions, missing, quick=run.quick)
         if options.compare:
             try:
-                check(options.compare.machine, machine)
+                check(options.compare, report)
             except ValueError as error:
                 parser.error(str(error))
-        report = Report(machine, {peer.label: peer.version for peer in found}, missing)
         return _measure(run, report, options)
 
 

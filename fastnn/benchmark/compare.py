@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from fastnn.benchmark.machine import Machine
 from fastnn.benchmark.report import Report, Result, number, table
 
 __all__ = ["Change", "changes", "check", "comparison"]
@@ -38,18 +37,21 @@ class Change(NamedTuple):
         return "better" if self.ratio < 1 / (1 + self.noise) else ""
 
 
-def check(old: Machine, new: Machine) -> None:
+def check(old: Report, new: Report) -> None:
     """Refuse to compare what is not alike.
 
     Raises
     ------
     ValueError
-        If one is another processor, or used otherwise.
+        If one is of another processor, or used otherwise, or of less work.
     """
     for what in ("processor", "isa", "threads", "dtype"):
-        then, now = getattr(old, what), getattr(new, what)
+        then, now = getattr(old.machine, what), getattr(new.machine, what)
         if then != now:
             raise ValueError(f"the older run must be of the same {what}, {now}; it is of {then}")
+    if old.quick != new.quick:
+        now, then = ("with" if report.quick else "without" for report in (new, old))
+        raise ValueError(f"the older run must be one {now} --quick, too; it is one {then}")
 
 
 def changes(old: Report, new: Report) -> list[Change]:

@@ -76,6 +76,8 @@ class Report:
     results : list of Result
     others : float or None
         Cores that other programs kept busy during the run, if known.
+    quick : bool
+        Whether less was done than in a full run.
     """
 
     machine: Machine
@@ -83,6 +85,7 @@ class Report:
     missing: dict[str, str] = field(default_factory=dict)
     results: list[Result] = field(default_factory=list)
     others: float | None = None
+    quick: bool = False
 
     def find(self, section: str, subject: str | None = None) -> list[Result]:
         """Return the figures of a section, of all or of one subject."""
@@ -95,6 +98,8 @@ class Report:
             f"- {self.machine}",
             f"- {versions}; Python {self.machine.python}; {self.machine.compiler}",
         ]
+        if self.quick:
+            lines.append("- a trial by `--quick`, of fewer rows, rounds and seconds")
         if self.missing:
             reasons = ", ".join(f"{name} ({reason})" for name, reason in self.missing.items())
             lines.append(f"- not there: {reasons}")

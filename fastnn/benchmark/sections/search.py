@@ -31,7 +31,7 @@ def measure(run: Run) -> Iterator[Result]:
     except ImportError:
         return
     rng = np.random.default_rng(0)
-    X = rng.standard_normal((_ROWS // (8 if run.quick else 1), _SIZES[0]), np.float32)
+    X = rng.standard_normal((_rows(run.quick), _SIZES[0]), np.float32)
     y = rng.integers(_SIZES[-1], size=len(X))
     # Workers have warnings of their own.
     before = os.environ.get("PYTHONWARNINGS")
@@ -52,6 +52,10 @@ def measure(run: Run) -> Iterator[Result]:
             os.environ["PYTHONWARNINGS"] = before
 
 
+def _rows(quick: bool) -> int:
+    return _ROWS // 8 if quick else _ROWS
+
+
 def _search(module: Any, X: Any, y: Any) -> Callable[[], object]:
     from sklearn.model_selection import GridSearchCV
 
@@ -68,8 +72,9 @@ def table(report: Report) -> str:
     return "\n\n".join(
         [
             "## Searches",
-            f"Milliseconds of a `GridSearchCV` of four settings and two folds, {_ROWS:,} rows of"
-            f" {'-'.join(map(str, _SIZES))} in float32, five epochs.",
+            "Milliseconds of a `GridSearchCV` of four settings and two folds,"
+            f" {_rows(report.quick):,} rows of {'-'.join(map(str, _SIZES))} in float32, five"
+            " epochs.",
             markdown(
                 ["backend, n_jobs", *KINDS, "faster"],
                 ([case, *beside(found, 1e3)] for case, found in cases.items()),
