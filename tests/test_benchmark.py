@@ -204,18 +204,33 @@ class TestCompare:
         [
             (100, 104, (0.0, 0.0), ""),
             (100, 106, (0.0, 0.0), "worse"),
-            (100, 106, (0.04, 0.03), ""),
-            (100, 108, (0.04, 0.03), "worse"),
+            (100, 112, (0.2, 0.15), ""),
+            (100, 116, (0.2, 0.15), "worse"),
+            (100, 185, (0.43, 0.43), "worse"),
             (100, 96, (0.0, 0.0), ""),
             (100, 90, (0.0, 0.0), "better"),
         ],
     )
     def test_tells_changes_from_noise(self, old, new, spreads, verdict):
         one, two = (
-            Result("train", "tiny", "fastnn", value, spread)
+            Result("train", "tiny", "fastnn", value, spread, rounds=25)
             for value, spread in zip((old, new), spreads, strict=True)
         )
         assert Change(one, two).verdict == verdict
+
+    def test_noise_is_that_of_medians(self):
+        """Of as many rounds as there were, when they spread as normally distributed ones do."""
+        rounds, rng = 25, np.random.default_rng(0)
+        samples = 1 + 0.1 * rng.standard_normal((4000, rounds))
+        timings = [Timing(tuple(wall), tuple(wall)) for wall in samples]
+        results = [Result.of("train", "tiny", "fastnn", timing, 0.0) for timing in timings]
+        medians = [result.value for result in results]
+        assert np.mean([result.error for result in results]) == pytest.approx(
+            np.std(medians), rel=0.1
+        )
+        few = Result.of("train", "tiny", "fastnn", Timing((0.9, 1.0, 1.1), (1.0,) * 3), 0.0)
+        assert few.rounds == 3
+        assert few.error == pytest.approx(0.93 * 0.1 / 3**0.5)
 
     def test_compares_what_both_have_of_fastnn(self):
         def results(value):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -9,7 +10,7 @@ from fastnn.benchmark.report import Report, Result, number, table
 
 __all__ = ["Change", "changes", "check", "comparison"]
 
-_FLOOR = 0.05
+_DRIFT = 0.05
 """Runs of the same code differ by so much however little each one spreads."""
 
 
@@ -27,7 +28,7 @@ class Change(NamedTuple):
     @property
     def noise(self) -> float:
         """By how much the two may differ without meaning anything."""
-        return max(_FLOOR, self.old.spread + self.new.spread)
+        return _DRIFT + 2 * math.hypot(self.old.error, self.new.error)
 
     @property
     def verdict(self) -> str:

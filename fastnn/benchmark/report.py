@@ -33,6 +33,8 @@ class Result:
         Seconds of all cores together.
     flop : float
         Floating-point operations that were done.
+    rounds : int
+        How many timings the median is of.
     """
 
     section: str
@@ -42,6 +44,7 @@ class Result:
     spread: float = 0.0
     cpu: float = 0.0
     flop: float = 0.0
+    rounds: int = 1
 
     @classmethod
     def of(
@@ -49,12 +52,18 @@ class Result:
     ) -> Result:
         """Make one of a timing of calls that do `parts` equal parts, `flop` operations each."""
         value, cpu = timing.median / parts, timing.median_cpu / parts
-        return cls(section, case, subject, value, timing.spread, cpu, flop)
+        rounds = len(timing.wall)
+        return cls(section, case, subject, value, timing.spread, cpu, flop, rounds)
 
     @property
     def key(self) -> tuple[str, str, str]:
         """What the figure is of."""
         return self.section, self.case, self.subject
+
+    @property
+    def error(self) -> float:
+        """Standard error of the median, as a part of it, were the timings normally distributed."""
+        return 0.93 * self.spread / math.sqrt(self.rounds)
 
     @property
     def rate(self) -> float:
