@@ -86,9 +86,23 @@ class TestTiming:
 
         plan = Plan(seconds=1e9, fewest=2, most=4, shortest=0.5, pause=7.0)
         found = interleaved({"a": lambda: call("a", 1.0), "b": lambda: call("b", 3.0)}, plan)
-        assert order == ["a", "a", "b", "b", *["a", "b"] * 4]
+        assert order[:4] == ["a", "a", "b", "b"]
+        assert [sorted(order[i : i + 2]) for i in range(4, 12, 2)] == [["a", "b"]] * 4
         assert found["a"].wall == pytest.approx([1.0] * 4)
         assert found["b"].cpu == pytest.approx([6.0] * 4)
+
+    def test_who_is_first_and_who_follows_whom_changes(self, clock):
+        order = []
+
+        def call(name):
+            return lambda: order.append(name) or clock.work(1.0)
+
+        plan = Plan(seconds=1e9, fewest=25, most=25, shortest=0.5, pause=0.0)
+        interleaved({name: call(name) for name in "abc"}, plan)
+        rounds = [order[i : i + 3] for i in range(6, 6 + 75, 3)]
+        assert {first for first, *_ in rounds} == set("abc")
+        followed = {pair for each in rounds for pair in itertools.pairwise(each)}
+        assert followed == set(itertools.permutations("abc", 2))
 
     def test_short_calls_are_timed_in_numbers(self, clock):
         calls = itertools.count()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -61,16 +62,17 @@ class Timing:
 
 
 def interleaved(calls: Mapping[str, Callable[[], object]], plan: Plan) -> dict[str, Timing]:
-    """Time each call once a round, and return the timings of all rounds."""
+    """Time each call once a round, in changing order, and return the timings of all rounds."""
     numbers = {name: _warm_up(call, plan.shortest) for name, call in calls.items()}
     rounds: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    order = random.Random(3)  # by which two take turns in going first
     end = time.perf_counter() + plan.seconds
     for done in range(plan.most):
         if done >= plan.fewest and time.perf_counter() > end:
             break
-        for name, call in calls.items():
+        for name in order.sample(list(calls), len(calls)):
             _settle(plan.pause)
-            rounds[name].append(_seconds(call, numbers[name]))
+            rounds[name].append(_seconds(calls[name], numbers[name]))
     return {name: Timing(*zip(*samples, strict=True)) for name, samples in rounds.items()}
 
 
