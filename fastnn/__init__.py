@@ -5,7 +5,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from fastnn._config import get_num_threads, set_num_threads, show_config
+from fastnn._config import (
+    backend,
+    get_num_threads,
+    openmp_enabled,
+    set_num_threads,
+    show_config,
+)
 from fastnn.averaging import EMA, SWA
 from fastnn.callbacks import Callback, Checkpoint, EarlyStopping, StopTraining
 from fastnn.history import History
@@ -42,10 +48,12 @@ __all__ = [
     "RMSProp",
     "StopTraining",
     "__version__",
+    "backend",
     "bag",
     "cross_validate",
     "find_learning_rate",
     "get_num_threads",
+    "openmp_enabled",
     "set_num_threads",
     "show_config",
     "train_many",

@@ -27,7 +27,14 @@ else:
 
 DEFAULT_BACKEND = "native" if why_missing is None else "numpy"
 
-__all__ = ["DEFAULT_BACKEND", "get_num_threads", "openmp_enabled", "set_num_threads", "show_config"]
+__all__ = [
+    "DEFAULT_BACKEND",
+    "backend",
+    "get_num_threads",
+    "openmp_enabled",
+    "set_num_threads",
+    "show_config",
+]
 
 # More is a slip of the pen, and would be refused by the system in the middle of a computation.
 _MOST_THREADS = 4096
@@ -77,8 +84,16 @@ def threads_were_set() -> bool:
     return _threads_were_set
 
 
+def backend() -> str:
+    """Return the name of the backend that networks have unless they name another.
+
+    It is ``"native"``, or ``"numpy"`` where the compiled core is missing: `show_config` says why.
+    """
+    return DEFAULT_BACKEND
+
+
 def openmp_enabled() -> bool:
-    """Tell whether the native backend was built with OpenMP, and so can use several threads."""
+    """Tell whether the compiled core is there and has OpenMP, and so can use several threads."""
     return why_missing is None and _native.openmp() is not None
 
 

@@ -89,7 +89,7 @@ class TestConfig:
         assert config["native"] is None
         assert config["isa"] in config["available_isas"]
         assert config["num_threads"] == fastnn.get_num_threads()
-        assert (config["openmp"] is not None) == _config.openmp_enabled()
+        assert (config["openmp"] is not None) == fastnn.openmp_enabled()
         json.dumps(config)
 
     def test_prints_it(self, capsys):
@@ -114,6 +114,9 @@ class TestConfig:
         printed = run_python("import fastnn; fastnn.show_config()", FASTNN_ISA=isa)
         assert f"{isa}, by FASTNN_ISA" in printed
 
+    def test_tells_the_backend_that_networks_have(self, native):
+        assert fastnn.backend() == fastnn.Network([2, 1]).backend == native
+
     def test_works_without_the_core(self):
         code = """
 import sys, warnings
@@ -130,6 +133,7 @@ assert config["isa"] is None and config["native"], config
 fastnn.show_config()
 fastnn.set_num_threads(2)
 assert fastnn.get_num_threads() == 1
+assert fastnn.backend() == "numpy" and fastnn.openmp_enabled() is False
 net = fastnn.Network([2, 3, 1], seed=0)
 assert net.backend == "numpy"
 assert net.predict(np.zeros((4, 2))).shape == (4, 1)
