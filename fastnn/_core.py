@@ -11,14 +11,20 @@ own_openmp = (Path(__file__).parents[1] / "fastnn.libs").exists()
 _chosen_by_user = os.environ.keys() & {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"}
 # How often GNU's OpenMP, which reads it when the core brings it in, has a thread without work look
 # for some before it sleeps: 30 us instead of 8 ms, which it would burn after each call.
-_SPINS = {"GOMP_SPINCOUNT": "1000"} if own_openmp and not _chosen_by_user else {}
+_told = {"GOMP_SPINCOUNT": "1000"} if own_openmp and not _chosen_by_user else {}
+# The core knows the instruction set that it is to take by its own name alone.
+if _isa := os.environ.get("FASTNN_ISA", "").lower().replace("_", "-"):
+    _told["FASTNN_ISA"] = {"baseline": "generic"}.get(_isa, _isa)
 
 why_missing: str | None = None
+_before = {_name: os.environ.get(_name) for _name in _told}
 try:
-    os.environ |= _SPINS
+    os.environ |= _told
     importlib.import_module("fastnn._native")
 except ImportError as error:
     why_missing = str(error)
 finally:
-    for _name in _SPINS:
+    for _name, _value in _before.items():
         del os.environ[_name]
+        if _value is not None:
+            os.environ[_name] = _value

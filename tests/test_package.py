@@ -114,6 +114,32 @@ class TestConfig:
         printed = run_python("import fastnn; fastnn.show_config()", FASTNN_ISA=isa)
         assert f"{isa}, by FASTNN_ISA" in printed
 
+    def test_instruction_sets_may_be_spelled_otherwise(self, native):
+        names = fastnn.show_config(as_dict=True)["available_isas"]
+        code = """
+import os, fastnn
+print(fastnn.show_config(as_dict=True)["isa"], os.environ["FASTNN_ISA"])
+"""
+        for name in names:
+            asked = name.upper().replace("-", "_")
+            assert run_python(code, FASTNN_ISA=asked).split() == [name, asked]
+        assert run_python(code, FASTNN_ISA="baseline").split() == ["generic", "baseline"]
+
+    def test_an_unknown_instruction_set_is_no_matter_of_the_compiler(self, native):
+        code = """
+import warnings
+with warnings.catch_warnings(record=True) as caught:
+    warnings.simplefilter("always")
+    import fastnn
+(warning,) = caught
+print(warning.message)
+"""
+        printed = run_python(code, FASTNN_ISA="mmx")
+        names = ", ".join(fastnn.show_config(as_dict=True)["available_isas"])
+        assert "FASTNN_ISA='mmx' is not among" in printed and names in printed
+        assert "Set FASTNN_ISA to one of these, or not at all" in printed
+        assert "compiler" not in printed
+
     def test_tells_the_backend_that_networks_have(self, native):
         assert fastnn.backend() == fastnn.Network([2, 1]).backend == native
 
