@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import sys
 import warnings
 from typing import Any, Literal, overload
@@ -160,7 +161,9 @@ def _why_so_many_threads() -> str:
         return "without OpenMP"
     if _threads_were_set:
         return "set_num_threads"
-    if "OMP_NUM_THREADS" in os.environ:
+    # As OpenMP reads it: a number for each level of nesting, or else nothing.
+    levels = os.environ.get("OMP_NUM_THREADS", "").split(",")
+    if all(re.fullmatch(r"\s*\+?0*[1-9]\d*\s*", level) for level in levels):
         return "OMP_NUM_THREADS"
     return "processors for this process"
 

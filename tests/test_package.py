@@ -193,6 +193,19 @@ print(config["num_threads"], config["num_threads_from"])
 """
         assert run_python(code, OMP_NUM_THREADS="3").split() == ["3", "OMP_NUM_THREADS"]
 
+    @pytest.mark.skipif(not _config.openmp_enabled(), reason="built without OpenMP")
+    @pytest.mark.parametrize(
+        ("value", "names_it"),
+        [
+            *((value, True) for value in ("2", " 3 ", "+3", "4,2", "4 , 2")),
+            *((value, False) for value in ("", " ", "abc", "0", "-1", "2,", "2,0", "1.5", "2x")),
+        ],
+    )
+    def test_openmp_says_it_if_it_is_a_number(self, value, names_it, monkeypatch):
+        monkeypatch.setenv("OMP_NUM_THREADS", value)
+        source = fastnn.show_config(as_dict=True)["num_threads_from"]
+        assert source == ("OMP_NUM_THREADS" if names_it else "processors for this process")
+
     @pytest.mark.parametrize("n", [0, -1, 10**9])
     def test_refuses_numbers_out_of_range(self, n):
         before = fastnn.get_num_threads()
