@@ -1,6 +1,6 @@
 # Each target sets up what it needs in .venv on first use; a second run only does what is left.
 #   make demo    train on handwritten digits, and compare
-#   make test    run all tests
+#   make test    run the tests, but for those that take minutes
 #   make reliability  what takes minutes of the tests that try to break it
 #   make sanitize     all tests under AddressSanitizer, some under ThreadSanitizer, a program under valgrind (GCC)
 #   make bench   time fastnn beside other libraries
