@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -20,6 +21,12 @@ def require_native() -> None:
     """Skip where the compiled core was not built; if it was and does not load, tests fail."""
     if importlib.util.find_spec("fastnn._native") is None:
         pytest.skip("fastnn._native is not built: run 'pip install -e .', with a C compiler")
+
+
+def import_torch() -> ModuleType:
+    """Return PyTorch, which formulas are compared with, or skip where it is not installed."""
+    torch: ModuleType = pytest.importorskip("torch", reason="needs pip install torch==2.13.0")
+    return torch
 
 
 @pytest.fixture(params=["native", "numpy"])

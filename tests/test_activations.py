@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from conftest import import_torch
 
 from fastnn import activations
 from fastnn.activations import ACTIVATIONS
@@ -219,7 +220,7 @@ def test_weight_init_exists(row):
 
 @pytest.mark.parametrize("name", [*sorted(CLOSED_FORMS.keys() - {"step"}), "softmax"])
 def test_like_torch(name):
-    torch = pytest.importorskip("torch", reason="the values are compared with PyTorch's")
+    torch = import_torch()
     f = torch.nn.functional
     theirs = {"identity": lambda z: z, "softmax": lambda z: f.softmax(z, dim=-1)}
     rng = np.random.default_rng(2)

@@ -8,6 +8,7 @@ import pickle
 
 import numpy as np
 import pytest
+from conftest import import_torch
 
 from fastnn import EMA, SWA, Adam, Callback, Dense, Dropout, Network, averaging
 
@@ -131,9 +132,8 @@ def test_changes_nothing_else(backend):
 
 
 def test_like_torch():
-    utils = pytest.importorskip("torch.optim.swa_utils", reason="compared with PyTorch's averages")
-    import torch
-
+    torch = import_torch()
+    utils = torch.optim.swa_utils
     rng = np.random.default_rng(0)
     steps = rng.normal(size=(12, 7))
     theirs = {

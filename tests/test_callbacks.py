@@ -11,6 +11,7 @@ import types
 
 import numpy as np
 import pytest
+from conftest import import_torch
 
 from fastnn import SGD, Adam, Callback, Dropout, Network, StopTraining
 from fastnn.callbacks import (
@@ -290,7 +291,7 @@ def test_terminate_on_nan_that_looks_seldom_names_the_step(backend):
 
 
 def test_reduce_on_plateau_as_pytorch_does():
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     rng = np.random.default_rng(0)
     losses = (1 / np.arange(1, 60) + rng.uniform(0, 0.2, 59)).tolist()
     optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)

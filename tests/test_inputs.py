@@ -7,6 +7,7 @@ import decimal
 
 import numpy as np
 import pytest
+from conftest import import_torch
 
 from fastnn import Network
 from fastnn._validation import as_array, matrix
@@ -74,7 +75,7 @@ def polars_of_many_dtypes(array):
 
 
 def tensor(array):
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     return torch.from_numpy(array.copy())
 
 
@@ -87,7 +88,7 @@ def tensor_with_gradient(array):
 
 
 def bfloat16_tensor(array):
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     return tensor(array).to(torch.bfloat16)
 
 
@@ -294,7 +295,7 @@ def test_other_containers_are_refused_with_a_hint():
     sparse = pytest.importorskip("scipy.sparse")
     with pytest.raises(TypeError, match=r"X must .*call its \.toarray\(\) first"):
         as_array("X", sparse.eye(3).tocsr())
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     with pytest.raises(TypeError, match="X must"):
         as_array("X", torch.eye(3).to_sparse())
     with pytest.raises(TypeError, match=r"X must .*\.cpu\(\)"):

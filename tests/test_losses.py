@@ -11,6 +11,7 @@ import re
 
 import numpy as np
 import pytest
+from conftest import import_torch
 
 import fastnn
 from fastnn import losses
@@ -293,7 +294,7 @@ def test_gamma_like_sklearn():
 
 @pytest.mark.parametrize("name", TORCH)
 def test_like_torch(name):
-    torch = pytest.importorskip("torch", reason="the losses are compared with PyTorch's")
+    torch = import_torch()
     cls, options = TORCH[name]
     o, t = outputs_and_targets(LOSSES[name])
     leaf = torch.tensor(o, requires_grad=True)
@@ -429,7 +430,7 @@ class TestQuantiles:
 @pytest.mark.parametrize("kind", ["dense", "labels"])
 @pytest.mark.parametrize("cls", [CrossEntropy, SoftmaxCrossEntropy])
 def test_label_smoothing_like_torch(cls, kind, backend):
-    torch = pytest.importorskip("torch", reason="the losses are compared with PyTorch's")
+    torch = import_torch()
     net = fastnn.Network([4, 5], loss=cls(0.2), dtype="float64", backend=backend, seed=0)
     X, t = sample(outputs=5)
     t = t.argmax(axis=1) if kind == "labels" else t / t.sum(axis=1, keepdims=True)

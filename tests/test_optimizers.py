@@ -9,6 +9,7 @@ import pickle
 
 import numpy as np
 import pytest
+from conftest import import_torch
 
 from fastnn import optimizers
 from fastnn.optimizers import OPTIMIZERS, SGD, AdaDelta, AdaGrad, Adam, AdamW, Lion, NAdam, RMSProp
@@ -70,7 +71,7 @@ EXAMPLES = [
 @pytest.fixture
 def torch():
     """PyTorch, its scalars (such as NAdam's product of momentums) in float64."""
-    torch = pytest.importorskip("torch", reason="the formulas are compared with PyTorch's")
+    torch = import_torch()
     before = torch.get_default_dtype()
     torch.set_default_dtype(torch.float64)
     yield torch

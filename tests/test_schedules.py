@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+from conftest import import_torch
 
 import fastnn
 from fastnn import SGD, Adam, Network, plotting, schedules
@@ -64,7 +65,7 @@ def test_formula(schedule, formula):
 
 
 def torch_rates(make, n):
-    torch = pytest.importorskip("torch")
+    torch = import_torch()
     parameter = torch.nn.Parameter(torch.zeros(1))
     optimizer = torch.optim.SGD([parameter], lr=0.1)
     with warnings.catch_warnings():
