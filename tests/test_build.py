@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -215,7 +216,7 @@ def copy_of_the_tree(target: Path) -> Path:
     """Copy the sources alone, as a fresh clone has them."""
     target.mkdir()
     for path in ROOT.iterdir():
-        if path.name in {"fastnn", "src", "tests", "examples", "docs", "licenses"}:
+        if path.name in {"fastnn", "src", "tests", "examples", "docs", "benchmarks", "licenses"}:
             hidden = shutil.ignore_patterns("__pycache__", "*.so", ".*")
             shutil.copytree(path, target / path.name, ignore=hidden, copy_function=shutil.copyfile)
         elif path.is_file():
@@ -279,6 +280,12 @@ class TestSdist:
         assert {(member.uname, member.uid, member.mtime) for member in members} == {
             ("", 0, 1700000000)
         }
+
+    def test_pages_link_to_what_is_there(self, sdist, tmp_path):
+        source = unpacked(sdist, tmp_path)
+        for page in source.rglob("*.md"):
+            for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+                assert (page.parent / link).exists(), f"{page.relative_to(source)}: {link}"
 
     def test_same_bytes_from_any_place(self, sdist, tmp_path):
         """Also where the path has spaces and letters beyond ASCII, without a network."""
