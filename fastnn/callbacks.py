@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import math
 import os
+import string
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -331,7 +332,7 @@ class Checkpoint(_Monitor):
         every_seconds: float | None = None,
     ) -> None:
         super().__init__(monitor or "loss", mode)
-        self.path = os.fspath(path)
+        self.path = _template(path)
         self.best_only = monitor is not None
         self.every_epochs = (
             None if every_epochs is None else integer("every_epochs", every_epochs, 1)
@@ -370,10 +371,21 @@ class Checkpoint(_Monitor):
         known = {"step": net.steps, **figures}
         try:
             path = self.path.format(**known)
-        except KeyError as error:
+        except (KeyError, IndexError, AttributeError, ValueError) as error:
             fields = ", ".join(f"{{{name}}}" for name in known)
             raise ValueError(f"path may hold {fields} here; got {self.path!r}") from error
         net.save(path, include_optimizer=True)
+
+
+def _template(path: str | os.PathLike[str]) -> str:
+    text = os.fspath(path)
+    if not isinstance(text, str):
+        raise TypeError(f"path must be a str or a path of one; got {describe(path)}")
+    try:
+        list(string.Formatter().parse(text))
+    except ValueError as error:
+        raise ValueError(f"path must have braces as in {{epoch}} only; got {text!r}") from error
+    return text
 
 
 class TerminateOnNaN(Callback):

@@ -557,3 +557,17 @@ def test_periods_that_are_none(attribute, value, backend):
     net = Network([2, 1], backend=backend)
     with pytest.raises((TypeError, ValueError), match=rf"callbacks\[0\]\.{attribute} must be"):
         net.fit(np.ones((6, 2)), np.ones(6), callbacks=[EachStep(**{attribute: value})])
+
+
+@pytest.mark.parametrize("path", ["{", "a}", "{epoch", b"model"])
+def test_a_path_that_is_no_template(path):
+    with pytest.raises((TypeError, ValueError), match=r"path must .*got"):
+        Checkpoint(path)
+
+
+@pytest.mark.parametrize("path", ["{}", "{loss.x}", "{loss:s}", "{mean}"])
+def test_a_template_of_what_there_is_not(path, tmp_path, backend):
+    net = Network([2, 1], backend=backend)
+    with pytest.raises(ValueError, match=r"path may hold {step}, {epoch}, {loss} here; got"):
+        net.fit(np.ones((6, 2)), np.ones(6), callbacks=[Checkpoint(tmp_path / path)])
+    assert list(tmp_path.iterdir()) == []
