@@ -11,9 +11,11 @@ import os
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from functools import partial
 from itertools import islice, repeat
+from queue import SimpleQueue
+from threading import Thread
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -42,6 +44,7 @@ Transform: TypeAlias = Callable[[npt.NDArray[Any], np.random.Generator], npt.Arr
 """What makes other features of some rows, by random numbers, as `fastnn.augment.Images` does."""
 
 _T = TypeVar("_T")
+_PATIENCE = 1.0  # seconds that prefetch, when it is left, waits for calls that have begun
 
 
 # -- preparation
@@ -447,21 +450,52 @@ def prefetch(calls: Iterable[Callable[[], _T]], workers: int = 1) -> Iterator[_T
     Yields
     ------
     object
-        What each call returns; an exception is raised when its turn comes.
+        What each call returns; an exception is raised when its turn comes. Who leaves before the
+        end waits for calls that have begun no longer than a second.
     """
     calls = iter(calls)
-    pool, finish = ThreadPoolExecutor(workers, "fastnn-prefetch"), True
+    tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+
+    def work() -> None:
+        while (task := tasks.get()) is not None:
+            task()
+            del task  # and with it the result
+
+    def submit(call: Callable[[], _T]) -> Future[_T]:
+        future: Future[_T] = Future()
+        tasks.put(partial(_settle, future, call))
+        return future
+
+    # Not an executor: leaving, and the end of the process, would wait for calls without end.
+    threads = [Thread(target=work, name="fastnn-prefetch", daemon=True) for _ in range(workers)]
+    waiting: deque[Future[_T]] = deque()
     try:
-        waiting: deque[Future[_T]] = deque(pool.submit(c) for c in islice(calls, 2 * workers))
+        for thread in threads:
+            thread.start()
+        waiting.extend(map(submit, islice(calls, 2 * workers)))
         while waiting:
             result = waiting.popleft().result()
-            waiting.extend(pool.submit(call) for call in islice(calls, 1))
+            waiting.extend(map(submit, islice(calls, 1)))
             yield result
-    except KeyboardInterrupt:  # amid the wait for a call, which need not return
-        finish = False
-        raise
     finally:
-        pool.shutdown(wait=finish, cancel_futures=True)
+        for future in waiting:
+            future.cancel()
+        for _ in threads:
+            tasks.put(None)
+        for thread in threads:
+            if thread.is_alive():  # and so was started
+                thread.join(_PATIENCE / workers)
+
+
+def _settle(future: Future[_T], call: Callable[[], _T]) -> None:
+    """Run a call, unless it has been cancelled."""
+    if future.set_running_or_notify_cancel():
+        try:
+            result = call()
+        except BaseException as error:
+            future.set_exception(error)
+        else:
+            future.set_result(result)
 
 
 def parts(batch: object) -> tuple[Any, Any, Any]:

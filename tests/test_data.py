@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import signal
+import contextlib
+import subprocess
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fastnn import Callback, Dropout, Network
+from fastnn import Callback, Dropout, Network, StopTraining
 from fastnn.callbacks import Checkpoint
 from fastnn.data import (
     ArrayBatches,
@@ -542,25 +543,67 @@ def test_prefetch_can_be_left():
     assert not [t for t in threading.enumerate() if t.name.startswith("fastnn-prefetch")]
 
 
-@pytest.mark.usefixtures("interruptible")
-@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="wakes a thread as Unix does")
-def test_ctrl_c_does_not_wait_for_a_batch_that_never_comes(backend):
-    X, y = np.ones((6, 2)), np.ones(6)
-    waiting, go_on, ended = threading.Event(), threading.Event(), []
+def test_prefetch_is_left_without_waiting_for_long():
+    never = threading.Event()
+    results = prefetch([int, never.wait, int])
+    assert next(results) == 0
+    results.close()
+    assert not never.is_set()
+    never.set()
+
+
+@pytest.mark.parametrize("error", [StopTraining, KeyboardInterrupt])
+def test_training_ends_while_the_next_batch_is_not_there_yet(backend, error):
+    never, closed_by = threading.Event(), []
 
     def batches():
-        yield X, y
-        waiting.set()
-        ended.append(go_on.wait(60))
-        yield X, y
+        try:
+            yield rows()
+            never.wait()
+        finally:
+            closed_by.append(threading.current_thread().name)
 
-    def interrupt():
-        waiting.wait(60)
-        time.sleep(0.5)  # until fit, too, waits for the batch
-        signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+    class Stop(Callback):
+        every_steps = 1
 
-    threading.Thread(target=interrupt).start()
-    with pytest.raises(KeyboardInterrupt):
-        Network([2, 1], backend=backend).fit(batches())
-    assert not ended
-    go_on.set()
+        def on_step(self, net, step):
+            raise error
+
+    net = network(backend)
+    with contextlib.suppress(KeyboardInterrupt):
+        net.fit(batches(), callbacks=[Stop()])
+    assert net.steps == 1
+    assert not closed_by
+    never.set()
+    for thread in threading.enumerate():
+        if thread.name == "fastnn-prefetch":
+            thread.join()
+    assert closed_by == ["fastnn-prefetch"]
+
+
+def test_the_end_of_a_process_can_train_on_batches_and_waits_for_none():
+    code = """if True:
+        import atexit, time
+        import fastnn
+
+        def batches():
+            yield [[0.0]], [0.0]
+            yield [[0.0]], [0.0]
+            time.sleep(1e6)
+
+        class Stop(fastnn.Callback):
+            every_steps = 2
+
+            def on_step(self, net, step):
+                raise fastnn.StopTraining
+
+        @atexit.register
+        def train():
+            net = fastnn.Network([1, 1])
+            net.fit(batches(), callbacks=[Stop()])
+            print(net.steps)
+    """
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=300
+    )
+    assert (ran.stdout, ran.stderr, ran.returncode) == ("2\n", "", 0)
