@@ -299,10 +299,11 @@ def target(
         low = result.min()
         if low < 0 or (low == 0 and sign == "positive"):
             raise ValueError(f"{argument} must be {sign} for this loss; got {low}")
-    if family == "categorical" and outputs == 1 and (result != 1).any():
+    yes_or_no = family == "categorical" and outputs == 1 and np.isin(result, (0, 1)).all()
+    if yes_or_no and not result.all():
         raise ValueError(
             f"{argument} must be 1 in all rows for this loss and one output, the only class there"
-            f" is; got {result[result != 1][0]}. For yes or no use loss='binary_cross_entropy'"
+            " is; got 0.0. For yes or no use loss='binary_cross_entropy'"
         )
     if family != "regression" and result.size:
         low, high = result.min(), result.max()
