@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from numbers import Real
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from fastnn._validation import LARGEST, Family, describe, integer
+from fastnn._validation import LARGEST, Family, describe, integer, non_negative
 
 __all__ = ["ClassWeights", "balanced", "given"]
 
@@ -49,11 +47,7 @@ def given(class_weight: object, family: Family, columns: int) -> ClassWeights:
     weights = {}
     for key, value in class_weight.items():
         number = integer("class_weight: a class", key, 0, last)
-        if isinstance(value, bool) or not isinstance(value, Real):
-            raise TypeError(f"class_weight[{number}] must be a number; got {describe(value)}")
-        if not 0 <= float(value) < math.inf:
-            raise ValueError(f"class_weight[{number}] must be finite and >= 0; got {value!r}")
-        weights[number] = float(value)
+        weights[number] = non_negative(f"class_weight[{number}]", value)
     return ClassWeights(weights, family)
 
 

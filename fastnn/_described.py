@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass, fields
-from numbers import Real
 from typing import Any, ClassVar, TypeVar
 
-from fastnn._validation import describe, known_name, unknown_name
+from fastnn._validation import known_name, unknown_name
 
 
 @dataclass(frozen=True, repr=False)
@@ -75,23 +73,3 @@ def from_config(what: str, table: Mapping[str, type[_D]], config: object) -> _D:
         return cls(**given)
     except TypeError as error:
         raise ValueError(f"{what} {name!r}: {error}") from error
-
-
-def non_negative(argument: str, value: object) -> float:
-    """Return a finite real number >= 0 as a float."""
-    return _number(argument, value, ">= 0", lambda number: number >= 0)
-
-
-def positive(argument: str, value: object) -> float:
-    """Return a finite real number > 0 as a float."""
-    return _number(argument, value, "> 0", lambda number: number > 0)
-
-
-def _number(argument: str, value: object, bounds: str, within: Callable[[float], bool]) -> float:
-    expected = f"{argument} must be a finite number {bounds}"
-    if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(f"{expected}; got {describe(value)} of type {type(value).__name__}")
-    number = float(value)
-    if not math.isfinite(number) or not within(number):
-        raise ValueError(f"{expected}; got {number!r}")
-    return number

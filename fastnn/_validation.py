@@ -10,7 +10,7 @@ import difflib
 import math
 import operator
 import reprlib
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from numbers import Real
 from typing import Any, Literal
 
@@ -81,16 +81,32 @@ def integer(argument: str, value: object, minimum: int, maximum: int | None = No
     return number
 
 
+def non_negative(argument: str, value: object) -> float:
+    """Return a finite real number >= 0 as a float."""
+    return _number(argument, value, "a finite number >= 0", lambda number: 0 <= number < math.inf)
+
+
+def positive(argument: str, value: object) -> float:
+    """Return a finite real number > 0 as a float."""
+    return _number(argument, value, "a finite number > 0", lambda number: 0 < number < math.inf)
+
+
 def fraction(argument: str, value: object) -> float:
     """Return a real number in [0, 1) as a float."""
+    return _number(argument, value, "a number in [0, 1)", lambda number: 0 <= number < 1)
+
+
+def _number(argument: str, value: object, expected: str, within: Callable[[float], bool]) -> float:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(
-            f"{argument} must be a number in [0, 1); got {describe(value)}"
-            f" of type {type(value).__name__}"
+            f"{argument} must be {expected}; got {describe(value)} of type {type(value).__name__}"
         )
-    number = float(value)
-    if not 0.0 <= number < 1.0:
-        raise ValueError(f"{argument} must be a number in [0, 1); got {number!r}")
+    try:
+        number = float(value)
+    except OverflowError:  # of an integer
+        raise ValueError(f"{argument} must be {expected}; got {describe(value)}") from None
+    if not within(number):
+        raise ValueError(f"{argument} must be {expected}; got {number!r}")
     return number
 
 
@@ -103,7 +119,7 @@ def flag(argument: str, value: object) -> bool:
 
 def float_dtype(argument: str, value: object) -> np.dtype[Any]:
     """Return float32 or float64 as a NumPy dtype."""
-    name = value
+    name = None
     if value is not None:  # which NumPy takes for float64
         with contextlib.suppress(TypeError):
             name = np.dtype(value).str  # type: ignore[call-overload]
@@ -125,6 +141,14 @@ def as_array(argument: str, value: object) -> Array:
     return array
 
 
+def as_rows(argument: str, value: object) -> Array:
+    """Return the same, of one dimension at least."""
+    array = as_array(argument, value)
+    if array.ndim == 0:
+        raise ValueError(f"{argument} must have rows; got a single number")
+    return array
+
+
 def _to_numpy(argument: str, value: object) -> Array:
     if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
         raise ValueError(f"{argument} must not have masked values; fill or drop them first")
@@ -135,7 +159,7 @@ def _to_numpy(argument: str, value: object) -> Array:
         value = _plain_frame(argument, value)
     try:
         array = np.asarray(value)
-        opaque = array.dtype == object and array.ndim == 0
+        opaque = array is not value and array.dtype == object and array.ndim == 0
         return np.from_dlpack(value) if opaque and hasattr(value, "__dlpack__") else array
     except (TypeError, ValueError, RuntimeError, BufferError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
@@ -157,14 +181,14 @@ def _plain_tensor(argument: str, tensor: Any) -> Any:
 def _plain_frame(argument: str, frame: Any) -> Any:
     """Return the numbers in a pandas or Polars frame or series, nan where one is missing."""
     array = np.asarray(frame)
-    if array.dtype.kind in _NUMERIC:
+    if array.dtype.kind in _NUMERIC or not (hasattr(frame, "columns") or hasattr(frame, "dtype")):
         return array
     # An object array may come from text, but also from numbers: booleans beside floats, missing
     # values, decimals.
     columns = (
         zip(frame.columns, frame.dtypes, strict=True)
         if hasattr(frame, "columns")
-        else [(frame.name, frame.dtype)]
+        else [(getattr(frame, "name", None), frame.dtype)]
     )
     wrong = [f"{name!r} ({dtype})" for name, dtype in columns if not _is_number(dtype)]
     if wrong:

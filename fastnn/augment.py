@@ -10,9 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fastnn._described import non_negative
 from fastnn._optional import needed
-from fastnn._validation import describe, fraction, integer
+from fastnn._validation import as_rows, describe, fraction, integer, non_negative
 
 __all__ = ["Images"]
 
@@ -100,6 +99,7 @@ class Images:
             If the images are of another shape.
         """
         rows, columns = self.shape
+        X = as_rows("X", X)
         n = len(X)
         if X.shape not in ((n, rows, columns), (n, rows * columns)):
             raise ValueError(f"X must hold images of shape {self.shape}; got shape {X.shape}")

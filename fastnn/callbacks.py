@@ -12,9 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastnn._described import non_negative, positive
 from fastnn._types import Array
-from fastnn._validation import describe, flag, fraction, integer, known_name
+from fastnn._validation import describe, flag, fraction, integer, known_name, non_negative, positive
 from fastnn._weights import from_named, named
 from fastnn.backends import Pair, broken
 from fastnn.optimizers import LBFGS
@@ -331,7 +330,7 @@ class Checkpoint(_Monitor):
         every_steps: int | None = None,
         every_seconds: float | None = None,
     ) -> None:
-        super().__init__(monitor or "loss", mode)
+        super().__init__("loss" if monitor is None else monitor, mode)
         self.path = _template(path)
         self.best_only = monitor is not None
         self.every_epochs = (

@@ -21,9 +21,8 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from fastnn._described import positive
 from fastnn._optional import needed
-from fastnn._validation import as_array, describe, flag, integer
+from fastnn._validation import as_array, as_rows, describe, flag, integer, positive
 
 __all__ = [
     "ArrayBatches",
@@ -271,7 +270,7 @@ class ArrayBatches(Batches):
         seed: int = 0,
         workers: int = 1,
     ) -> None:
-        arrays = {"X": as_array("X", X), "y": as_array("y", y)}
+        arrays = {"X": as_rows("X", X), "y": as_array("y", y)}
         if sample_weight is not None:
             arrays["sample_weight"] = as_array("sample_weight", sample_weight)
         for name, array in arrays.items():

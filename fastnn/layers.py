@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 from fastnn import _described
-from fastnn._described import Described, non_negative, positive
-from fastnn._validation import LARGEST, flag, fraction, integer, known_name
+from fastnn._described import Described
+from fastnn._validation import LARGEST, flag, fraction, integer, known_name, non_negative, positive
 from fastnn.activations import ACTIVATIONS
 from fastnn.initializers import INITIALIZERS
 

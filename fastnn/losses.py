@@ -47,9 +47,18 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import _described
-from fastnn._described import Described, non_negative, positive
+from fastnn._described import Described
 from fastnn._types import Array
-from fastnn._validation import Family, Sign, describe, fraction, known_name, read_only
+from fastnn._validation import (
+    Family,
+    Sign,
+    describe,
+    fraction,
+    known_name,
+    non_negative,
+    positive,
+    read_only,
+)
 from fastnn.activations import ACTIVATIONS, sigmoid, softplus
 
 __all__ = [

@@ -15,10 +15,10 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import _described
-from fastnn._described import Described, non_negative, positive
+from fastnn._described import Described
 from fastnn._optional import needed
 from fastnn._types import Array
-from fastnn._validation import describe, flag, fraction, integer, known_name
+from fastnn._validation import describe, flag, fraction, integer, known_name, non_negative, positive
 from fastnn.schedules import Schedule, learning_rate
 
 __all__ = [

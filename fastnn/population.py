@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fastnn._position import Position
 from fastnn._random import permutation
-from fastnn._validation import as_array, describe, flag, integer
+from fastnn._validation import as_array, as_rows, describe, flag, integer
 from fastnn.callbacks import EarlyStopping, moving_bar
 from fastnn.history import History
 from fastnn.network import Network
@@ -166,7 +166,7 @@ def courses_of(
     """Check everything, and convert X and y once for all networks that take them alike."""
     nets = _networks(networks)
     n = len(nets)
-    X, y = as_array("X", X), as_array("y", y)
+    X, y = as_rows("X", X), as_rows("y", y)
     every_epochs = each("epochs", epochs, n, lambda name, value: integer(name, value, 0))
     every_batch = each("batch_size", batch_size, n, lambda name, value: integer(name, value, 1))
     every_shuffle = each("shuffle", shuffle, n, flag)

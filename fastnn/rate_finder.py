@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from fastnn._described import positive
-from fastnn._validation import integer
+from fastnn._validation import describe, integer, positive
 
 if TYPE_CHECKING:
     from fastnn.network import Network
@@ -100,6 +99,8 @@ def find_learning_rate(
     L. N. Smith, "Cyclical learning rates for training neural networks", WACV 2017, section 3.3;
     where to stop is like S. Gugger, "How do you find a good learning rate", 2018.
     """
+    if not hasattr(net, "_try"):
+        raise TypeError(f"net must be a fastnn.Network; got {describe(net)}")
     lowest, highest = positive("lowest", lowest), positive("highest", highest)
     if lowest >= highest:
         raise ValueError(f"highest must be greater than lowest, {lowest!r}; got {highest!r}")

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._types import Array
-from fastnn._validation import as_array, describe, integer
+from fastnn._validation import as_rows, describe, integer
 from fastnn.callbacks import EarlyStopping
 from fastnn.history import History
 from fastnn.metrics import Metric, judges
@@ -169,7 +169,7 @@ def cross_validate(
     if not callable(build) and not isinstance(build, (list, tuple)):
         raise TypeError(f"build must be a callable build(fold), or some; got {describe(build)}")
     builds = [build] if callable(build) else list(build)
-    rows_of = as_array("y", y)
+    rows_of = as_rows("y", y)
     pairs: list[tuple[Rows, Rows]] | None = None
     groups: list[list[Network]] = []
     for candidate in builds:
@@ -363,7 +363,7 @@ def bag(
     if not callable(build):
         raise TypeError(f"build must be a callable build(number); got {describe(build)}")
     nets = [_built(build, number) for number in range(integer("networks", networks, 1))]
-    X = as_array("X", X)
+    X = as_rows("X", X)
     rng = np.random.default_rng(integer("seed", seed, 0))
     rows = [rng.integers(len(X), size=len(X)) for _ in nets] if len(X) else None
     histories = train_many(

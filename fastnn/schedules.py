@@ -15,8 +15,16 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn import _described
-from fastnn._described import Described, non_negative, positive
-from fastnn._validation import UNITS, describe, fraction, integer, known_name
+from fastnn._described import Described
+from fastnn._validation import (
+    UNITS,
+    describe,
+    fraction,
+    integer,
+    known_name,
+    non_negative,
+    positive,
+)
 
 __all__ = [
     "SCHEDULES",

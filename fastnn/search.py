@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fastnn._optional import needed
-from fastnn._validation import as_array, describe, integer
+from fastnn._validation import as_rows, describe, integer
 from fastnn.callbacks import mode_of
 from fastnn.metrics import Metric, judges
 from fastnn.network import Network
@@ -162,7 +162,7 @@ def hyperparameters(
         build,
         _Space(optuna, space),
         X,
-        as_array("y", y),
+        as_rows("y", y),
         {"epochs": epochs, "batch_size": batch_size},
         list(folds) if isinstance(folds, Iterable) else folds,
         [] if by_name and metric in ("loss", "accuracy") else [metric],

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 import fastnn
-from fastnn import SGD, Adam, Callback, Dense, Dropout, GaussianNoise, Network
+from fastnn import SGD, Adam, Callback, Checkpoint, Dense, Dropout, GaussianNoise, Network
+from fastnn.augment import Images
+from fastnn.data import ArrayBatches
 
 ROWS, FEATURES, CLASSES = 6, 4, 3
 rng = np.random.default_rng(0)
@@ -470,3 +472,38 @@ def test_a_failed_save_leaves_the_old_file(net, tmp_path):
     with pytest.raises(TypeError, match="include_optimizer must be True or False; got 'yes'"):
         net.save(path, include_optimizer="yes")
     assert path.read_bytes() == before
+
+
+NET = Network([3, 2], loss="cross_entropy", backend="numpy")
+ROWS, LABELS = np.ones((6, 3)), np.arange(6) % 2
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "message"),
+    [
+        (lambda: fastnn.train_many([NET], 1.0, LABELS), ValueError, "X must have rows"),
+        (lambda: fastnn.train_many([NET], ROWS, 1.0), ValueError, "y must have rows"),
+        (lambda: fastnn.bag(lambda _: NET, 1.0, LABELS), ValueError, "X must have rows"),
+        (lambda: fastnn.cross_validate(lambda _: NET, ROWS, 1.0), ValueError, "y must have rows"),
+        (lambda: ArrayBatches(1.0, LABELS), ValueError, "X must have rows"),
+        (lambda: Images((1, 3))(1.0, None), ValueError, "X must have rows"),
+        (lambda: Images((1, 3))([1.0], None), ValueError, "X must hold images of shape"),
+        (lambda: fastnn.find_learning_rate("net", ROWS, LABELS), TypeError, "net must be .*'net'"),
+        (lambda: Network([3, 2], dtype=np.zeros(2)), ValueError, "dtype must be one of float32"),
+        (lambda: Adam(10**400), ValueError, "learning_rate must be a finite number > 0; got 1000"),
+        (lambda: Dropout(10**400), ValueError, r"rate must be a number in \[0, 1\); got 1000"),
+        (lambda: Checkpoint("a", monitor=np.ones(2)), TypeError, "monitor must be .*ndarray"),
+    ],
+)
+def test_anything_in_the_place_of_anything(call, error, message):
+    with pytest.raises(error, match=message):
+        call()
+
+
+@pytest.mark.parametrize("value", ["Categorical", "NA"])
+def test_what_pandas_has_besides(value):
+    pd = pytest.importorskip("pandas", reason='needs pip install "fastnn[pandas]"')
+    given = pd.Categorical(list("abc")) if value == "Categorical" else pd.NA
+    for call in (lambda: NET.fit(given, LABELS), lambda: NET.fit(ROWS, given)):
+        with pytest.raises((TypeError, ValueError), match=r"^[Xy] must .*got"):
+            call()

@@ -18,8 +18,8 @@ from sklearn.neural_network._stochastic_optimizers import (
     SGDOptimizer,
 )
 
-from fastnn._described import positive
 from fastnn._types import Array
+from fastnn._validation import positive
 from fastnn.backends import Backend, Pair
 from fastnn.optimizers import Optimizer
 
