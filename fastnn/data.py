@@ -354,13 +354,13 @@ class ArrowBatches(Batches):
         seed: int = 0,
     ) -> None:
         dataset = _dataset(source)
-        self._target = target
-        targets = [target] if isinstance(target, str) else list(target)
+        targets = _names("target", [target] if isinstance(target, str) else target)
+        self._target = target if isinstance(target, str) else targets
         weights = [] if sample_weight is None else [sample_weight]
         names = dataset.schema.names
         if features is None:
             features = [name for name in names if name not in (*targets, *weights)]
-        self._features = list(features)
+        self._features = _names("features", features)
         for name in (*targets, *weights, *self._features):
             if name not in names:
                 raise ValueError(f"there must be a column {name!r}; got {', '.join(names)}")
@@ -384,7 +384,7 @@ class ArrowBatches(Batches):
         return int(-(-self._rows // self._batch_size))
 
     def targets(self) -> Iterator[Any]:
-        columns = [self._target] if isinstance(self._target, str) else list(self._target)
+        columns = [self._target] if isinstance(self._target, str) else self._target
         for part in self._parts:
             yield self._targets(part.to_table(columns=columns))
 
@@ -423,12 +423,23 @@ def _columns(table: Any, names: Sequence[str]) -> npt.NDArray[Any]:
     return np.column_stack([table[name].to_numpy() for name in names])
 
 
+def _names(argument: str, given: object) -> list[str]:
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        raise TypeError(f"{argument} must be names of columns; got {describe(given)}")
+    names = list(given)
+    if not names:
+        raise ValueError(f"{argument} must be at least one column; got none")
+    return names
+
+
 def _dataset(source: Any) -> Any:
     with needed("ArrowBatches", "pyarrow", "parquet"):
         from pyarrow import dataset
     if isinstance(source, dataset.Dataset):
         return source
-    paths = [source] if isinstance(source, (str, os.PathLike)) else list(source)
+    paths = list(source) if isinstance(source, (list, tuple)) else [source]
+    if not paths or not all(isinstance(path, (str, os.PathLike)) for path in paths):
+        raise TypeError(f"source must be paths or a pyarrow dataset; got {describe(source)}")
     names = [os.fspath(path) for path in paths]
     arrow = all(name.endswith((".arrow", ".feather")) for name in names)
     return dataset.dataset(

@@ -211,6 +211,7 @@ class Network:
         self._one_trainer = _OneTrainer()
         self.history = None
         self._position = Position()
+        self._in_fit = False
         self.epochs = 0
 
     def _initial_weights(self) -> list[Pair]:
@@ -481,10 +482,14 @@ class Network:
                 " needs X and y of all rows, and resume=False"
             )
         with self._one_trainer:
-            history, position = self.history, self._position
-            if history is None or not resume:
+            before = self.history, self._position
+            nested, self._in_fit = self._in_fit, True
+            if self.history is None or not resume:
                 resume = False
-                history, position = self.history, self._position = History(), Position()
+                self.history, self._position = History(), Position()
+            history, position = self.history, self._position
+            # Of trainings within the callbacks of others, the outermost remains
+            kept = before if nested else (history, position)
             training = Training(
                 net=self,
                 backend=self._backend,
@@ -504,8 +509,13 @@ class Network:
             )
             try:
                 training.run(resume)
-            finally:  # a callback may have trained, too
-                self.history, self._position = history, position
+            except (TypeError, ValueError):
+                if not (len(history) or position.batch):  # nothing has been trained on
+                    kept = before
+                raise
+            finally:
+                self.history, self._position = kept
+                self._in_fit = nested
             return history
 
     def train_step(

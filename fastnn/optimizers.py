@@ -18,7 +18,16 @@ from fastnn import _described
 from fastnn._described import Described
 from fastnn._optional import needed
 from fastnn._types import Array
-from fastnn._validation import describe, flag, fraction, integer, known_name, non_negative, positive
+from fastnn._validation import (
+    as_array,
+    describe,
+    flag,
+    fraction,
+    integer,
+    known_name,
+    non_negative,
+    positive,
+)
 from fastnn.schedules import Schedule, learning_rate
 
 __all__ = [
@@ -120,7 +129,16 @@ class Optimizer(Described):
     def rates(self, epoch: int, step: int, n: int) -> npt.NDArray[np.float64]:
         """The learning rates of `n` steps, the first of them number `step`, in an epoch."""
         rate = self.learning_rate
-        return rate.rates(epoch, step, n) if isinstance(rate, Schedule) else np.full(n, rate)
+        if not isinstance(rate, Schedule):
+            return np.full(n, rate)
+        given = rate.rates(epoch, step, n)
+        if isinstance(given, np.ndarray) and given.dtype == np.float64 and given.shape == (n,):
+            return np.ascontiguousarray(given)
+        what = f"what the schedule {rate!r} gives"
+        rates = np.ascontiguousarray(as_array(what, given), np.float64)
+        if rates.shape != (n,):
+            raise ValueError(f"{what} must have shape ({n},); got shape {rates.shape}")
+        return rates
 
     def clipped(self, grads: Sequence[Array]) -> list[Array]:
         """``grads`` cut to ``clip_value``, then times ``min(1, clip_norm / (norm + 1e-6))``."""

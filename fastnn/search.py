@@ -5,6 +5,7 @@ Trials come in populations, whose networks, one a trial and fold, are trained at
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -151,6 +152,8 @@ def hyperparameters(
     optuna = _optuna()
     if not callable(build):
         raise TypeError(f"build must be a callable that makes a network; got {describe(build)}")
+    if not isinstance(sampler, (optuna.samplers.BaseSampler, type(None))):
+        raise TypeError(f"sampler must be an Optuna sampler or None; got {describe(sampler)}")
     if pruner is not None and cost is not None:
         raise ValueError("pruner and cost must not both be given: Optuna prunes by one figure")
     trials, population = integer("trials", trials, 0), integer("population", population, 2)
@@ -334,13 +337,19 @@ class _Space:
         if isinstance(given, list) and given:
             # Databases hold plain values only
             self._choices[name] = {str(choice): choice for choice in given}
+            if len(self._choices[name]) < len(given):
+                raise ValueError(
+                    f"space[{name!r}] must have choices that differ as text; got {given}"
+                )
             return known.CategoricalDistribution(list(self._choices[name]))  # type: ignore[no-any-return]
         if isinstance(given, tuple) and (
             len(given) == 2 or (len(given) == 3 and given[2] == "log")
         ):
             low, high, log = given[0], given[1], len(given) == 3
             whole = isinstance(low, int) and isinstance(high, int)
-            if whole or all(isinstance(bound, (int, float)) for bound in (low, high)):
+            if whole or all(
+                isinstance(bound, (int, float)) and math.isfinite(bound) for bound in (low, high)
+            ):
                 kind = known.IntDistribution if whole else known.FloatDistribution
                 try:
                     return kind(low, high, log=log)  # type: ignore[no-any-return]

@@ -512,6 +512,14 @@ def test_arrow_batches_refuse(table, monkeypatch):
 
     with pytest.raises(ValueError, match="there must be a column 'z'; got x0, x1"):
         ArrowBatches(dataset.dataset(table), "z")
+    for given in ({"target": []}, {"target": "y", "features": []}):
+        with pytest.raises(ValueError, match=r"(target|features) must be at least one column"):
+            ArrowBatches(dataset.dataset(table), **given)
+    with pytest.raises(TypeError, match="features must be names of columns; got 'x0'"):
+        ArrowBatches(dataset.dataset(table), "y", features="x0")
+    for source in ([], None, 3):
+        with pytest.raises(TypeError, match="source must be paths or a pyarrow dataset; got"):
+            ArrowBatches(source, "y")
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"fastnn\[parquet\]"):
         ArrowBatches("rows.parquet", "y")

@@ -88,6 +88,35 @@ def test_another_fit_goes_on(backend):
     np.testing.assert_equal(net.weights, other.weights)
 
 
+@pytest.mark.parametrize("bad", [[], [(np.zeros((1, 3)), [0])]], ids=["none", "bad"])
+def test_batches_that_are_refused_leave_the_history(backend, bad):
+    X, y = sample()
+    net = classifier(backend)
+    before = net.fit(X, y)
+    with pytest.raises(ValueError, match="X "):
+        net.fit(bad)
+    assert net.history is before
+    assert net.fit(X, y, epochs=2, resume=True) is before
+
+
+def test_a_training_within_a_training_has_its_own_history(backend):
+    class Nested(Callback):
+        every_steps = 2
+
+        def on_step(self, net, step):
+            self.every_steps = None
+            outer = net.history
+            self.history = net.fit(X, y, epochs=1)
+            assert net.history is outer
+
+    X, y = sample()
+    net, nested = classifier(backend), Nested()
+    history = net.fit(X, y, epochs=3, batch_size=5, callbacks=[nested])
+    assert net.history is history
+    assert (history.epoch, nested.history.epoch) == ([0, 1, 2], [0])
+    assert net.fit(X, y, epochs=4, batch_size=5, resume=True).epoch == [0, 1, 2, 3]
+
+
 # -- callbacks
 
 
@@ -255,22 +284,6 @@ def test_divergence(backend, rate, expected):
 
 
 # -- beside it
-
-
-def test_a_callback_that_trains_the_network(backend):
-    """Each call has the history of its own; the network's is that of the outer one."""
-    X, y = sample()
-    inner = []
-
-    class Nested(Callback):
-        def on_epoch_end(self, net, epoch, logs):
-            inner.append(net.fit(X, y, 2))
-
-    net = classifier(backend)
-    history = net.fit(X, y, 3, callbacks=[Nested()])
-    assert history is net.history
-    assert history.epoch == [0, 1, 2]
-    assert [other.epoch for other in inner] == [[0, 1]] * 3
 
 
 def test_functions_cannot_write_to_what_they_are_given(backend):

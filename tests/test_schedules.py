@@ -200,6 +200,38 @@ def test_a_network_goes_along_the_schedule(backend, per):
     np.testing.assert_equal(one.weights, other.weights)
 
 
+class Own(Constant):
+    def rates(self, epoch, step, n):
+        return OWN[self.per](n)
+
+
+OWN = {"epoch": lambda n: [0.1] * n, "step": lambda n: np.full(2 * n, 0.1, np.float32)[::2]}
+
+
+@pytest.mark.parametrize("per", ["epoch", "step"])
+def test_a_schedule_may_give_rates_in_any_array(backend, per):
+    X, y = rows()
+    one, other, third = (
+        Network([3, 1], optimizer=SGD(rate), backend=backend, seed=0)
+        for rate in (Own(0.1, per=per), Own(0.1, per=per), float(OWN[per](1)[0]))
+    )
+    one.fit(X, y, batch_size=6)
+    fastnn.train_many([other], X, y, batch_size=6)
+    third.fit(X, y, batch_size=6)
+    np.testing.assert_equal(one.weights, third.weights)
+    np.testing.assert_equal(other.weights, third.weights)
+
+
+@pytest.mark.parametrize(("given", "error"), [(np.ones(0), ValueError), ("x", TypeError)])
+def test_a_schedule_that_gives_no_rates_is_named(backend, monkeypatch, given, error):
+    monkeypatch.setitem(OWN, "epoch", lambda n: given)
+    X, y = rows()
+    nets = [Network([3, 1], optimizer=SGD(Own(0.1)), backend=backend) for _ in range(2)]
+    for train in (nets[0].fit, lambda X, y: fastnn.train_many(nets[1:], X, y)):
+        with pytest.raises(error, match=r"what the schedule Own\(initial=0\.1\) gives must "):
+            train(X, y)
+
+
 def test_a_file_keeps_the_place(backend, tmp_path):
     X, y = rows()
     nets = [

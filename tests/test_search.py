@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
@@ -328,6 +329,9 @@ def test_ctrl_c(storage):
         ({"space": {"a": (1,)}}, ValueError, r"space\['a'\] must be \(low, high\), .*; got \(1,\)"),
         ({"space": {"a": ("x", "y")}}, ValueError, r"space\['a'\] must be \(low, high\)"),
         ({"space": {"a": (0.0, 1.0, "log")}}, ValueError, r"space\['a'\]: "),
+        ({"space": {"a": (0.0, math.inf)}}, ValueError, r"space\['a'\] must be \(low, high\)"),
+        ({"space": {"a": [1, "1"]}}, ValueError, r"space\['a'\] must have choices that differ"),
+        ({"sampler": "tpe"}, TypeError, "sampler must be an Optuna sampler or None; got 'tpe'"),
         ({"space": {"a": []}}, ValueError, r"space\['a'\] must be .* a list of choices"),
         ({"trials": -1}, ValueError, "trials must be an integer >= 0; got -1"),
         ({"population": 1}, ValueError, "population must be an integer >= 2; got 1"),
