@@ -36,11 +36,12 @@ elsewhere=(
   --ignore=tests/test_kernels.py     # the same of the kernels
   --ignore=tests/test_wheel.py       # of wheels: the core in them is another
   --ignore=tests/test_disassembly.py # of the instructions of a core without a sanitizer
-  # Memory that the process takes, of which the sanitizer takes the most; and its allocations, counted
-  # by a malloc that comes before all others, which the sanitizer's must.
+  # Memory that the process takes, of which the sanitizer takes the most.
   --deselect=tests/reliability/test_memory.py::test_peak
   --deselect=tests/reliability/test_memory.py::test_soak
+  # A malloc, and threads, of the test's own, which come before all others, as the sanitizer's must.
   --deselect=tests/reliability/test_memory.py::test_steps_allocate_nothing
+  --deselect=tests/reliability/test_threads.py::test_a_system_that_gives_no_threads
 )
 # A finding ends the process, and with it what pytest keeps: so that is only what Python prints, and
 # reports go to files. One in a process that a test started is a finding, whatever the test says.
