@@ -32,7 +32,7 @@ sanitize: $(VENV)/.fastnn
 	$(SANITIZE) address --numprocesses 2 $(ARGS)
 	$(SANITIZE) thread tests/reliability/test_threads.py tests/test_population.py \
 	  tests/test_native_training.py \
-	  -k "sixteen or used_by_all or changed or population or number_of_threads" $(ARGS)
+	  -k "sixteen or used_by_all or waits or changed or population or number_of_threads" $(ARGS)
 	$(SANITIZE) memory
 
 bench: $(VENV)/.fastnn
