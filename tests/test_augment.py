@@ -139,3 +139,11 @@ def test_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(ImportError, match=r"fastnn\[augment\]"):
         Images((8, 8))
+
+
+@pytest.mark.parametrize(
+    ("X", "message"), [(1.0, "X must have rows"), ([1.0], "X must hold images")]
+)
+def test_what_is_no_images(X, message):
+    with pytest.raises(ValueError, match=message):
+        Images((1, 3))(X, np.random.default_rng(0))

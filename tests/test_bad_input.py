@@ -10,7 +10,6 @@ import pytest
 
 import fastnn
 from fastnn import SGD, Adam, Callback, Checkpoint, Dense, Dropout, GaussianNoise, Network
-from fastnn.augment import Images
 from fastnn.data import ArrayBatches
 
 ROWS, FEATURES, CLASSES = 6, 4, 3
@@ -486,8 +485,6 @@ ROWS, LABELS = np.ones((6, 3)), np.arange(6) % 2
         (lambda: fastnn.bag(lambda _: NET, 1.0, LABELS), ValueError, "X must have rows"),
         (lambda: fastnn.cross_validate(lambda _: NET, ROWS, 1.0), ValueError, "y must have rows"),
         (lambda: ArrayBatches(1.0, LABELS), ValueError, "X must have rows"),
-        (lambda: Images((1, 3))(1.0, None), ValueError, "X must have rows"),
-        (lambda: Images((1, 3))([1.0], None), ValueError, "X must hold images of shape"),
         (lambda: fastnn.find_learning_rate("net", ROWS, LABELS), TypeError, "net must be .*'net'"),
         (lambda: Network([3, 2], dtype=np.zeros(2)), ValueError, "dtype must be one of float32"),
         (lambda: Adam(10**400), ValueError, "learning_rate must be a finite number > 0; got 1000"),
