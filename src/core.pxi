@@ -131,7 +131,7 @@ cdef class Core:
     cdef str format
     cdef bint training           # who uses the network, and the buffers: under the object's lock
     cdef int predicting
-    cdef unsigned long reader    # the last that began to predict
+    cdef unsigned long reader    # the thread that began last, 0 when it has ended
     cdef int forks               # when that was written down
     cdef int slots
     cdef char *buffers           # of predict, when no other call has them
@@ -435,6 +435,8 @@ cdef class Core:
     cdef void _end_predicting(self) noexcept:
         with critical_section(self):
             fastnn_tell(&self.predicting, max(0, self.predicting - 1))
+            if self.reader == PyThread_get_thread_ident():
+                self.reader = 0
 
     cdef void _forget_lost_threads(self) noexcept:
         """A forked child has none of its parent's threads.  Those that predicted left nothing behind;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
 import signal
@@ -150,6 +151,21 @@ def test_training_waits_for_predictions(backend):
     for _ in range(10):
         other.fit(X[:100], y[:100], 2, 50)
     np.testing.assert_equal(net.weights, other.weights)
+
+
+def test_a_thread_that_reads_and_then_trains_while_another_predicts(native):
+    X, _ = problem(5000)
+    net = Network([64, 2048, 2048, 10], loss="cross_entropy", backend=native, seed=0)
+
+    def predict():
+        with contextlib.suppress(RuntimeError):  # it may come too late
+            net.predict(X)
+
+    with ThreadPoolExecutor(1) as pool:
+        predicting = pool.submit(predict)
+        while not predicting.done():
+            net.set_weights(net.weights)
+        predicting.result()
 
 
 def test_a_handler_of_signals_that_trains_while_its_thread_predicts(native):
