@@ -771,7 +771,6 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
         self.n_iter_ = 0
         callbacks, history = callbacks_of(self), History()
         handle: Any = Handle(self, epochs, history) if callbacks else None
-        waiting = [c for c in callbacks if c.every_steps or c.every_seconds]
         for callback in callbacks:
             callback.on_train_begin(handle)
         for epoch in range(self.max_iter):
@@ -783,8 +782,9 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
                 callback.on_epoch_begin(handle, epoch)
             if tasks is not None:
                 tasks.begin()
+            clock = Clock(callbacks, None) if callbacks else None
             try:
-                self.loss_ = epochs.run(order, Clock(waiting, None) if waiting else None, handle)
+                self.loss_ = epochs.run(order, clock, handle)
             except StopTraining:  # at once: an epoch that was not ended does not count
                 self.t_ += epochs.rows_done
                 if not self.loss_curve_:
