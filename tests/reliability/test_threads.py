@@ -405,6 +405,7 @@ WITHOUT_THREADS = """
 """
 
 
+@pytest.mark.skipif(not _config.openmp_enabled(), reason="built without OpenMP")
 @pytest.mark.skipif(sys.platform != "linux", reason="the system refuses threads by LD_PRELOAD")
 @pytest.mark.usefixtures("native")
 def test_a_system_that_gives_no_threads(tmp_path):
