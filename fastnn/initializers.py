@@ -7,7 +7,7 @@ Sources: Glorot and Bengio 2010 (``xavier_*``), He et al. 2015 (``he_*``), LeCun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import numpy as np
@@ -19,32 +19,47 @@ from fastnn.activations import ACTIVATIONS
 
 __all__ = ["INITIALIZERS", "default_for", "draw"]
 
-# As a string: NumPy's random numbers are a quarter of what fastnn would take to import.
-_Draw: TypeAlias = "Callable[[np.random.Generator, int, int], npt.NDArray[np.float64]]"
+# Fills a matrix.  As a string: NumPy's random numbers are a quarter of what fastnn takes to import.
+_Draw: TypeAlias = "Callable[[np.random.Generator, Array], None]"
+
+# Random numbers come in float64; so many at a time are no memory beside a large layer's weights.
+_AT_ONCE = 1 << 16
 
 
-def _zeros(rng: np.random.Generator, n_in: int, n_out: int) -> npt.NDArray[np.float64]:
-    return np.zeros((n_in, n_out))
+def _parts(W: Array) -> Iterator[Array]:
+    """Views of a matrix, a few rows each."""
+    rows = max(1, _AT_ONCE // W.shape[1])
+    return (W[first : first + rows] for first in range(0, len(W), rows))
+
+
+def _zeros(rng: np.random.Generator, W: Array) -> None:
+    W[...] = 0
 
 
 def _normal(std: Callable[[int, int], float]) -> _Draw:
-    return lambda rng, n_in, n_out: rng.normal(0.0, std(n_in, n_out), (n_in, n_out))
-
-
-def _uniform(limit: Callable[[int, int], float]) -> _Draw:
-    def drawn(rng: np.random.Generator, n_in: int, n_out: int) -> npt.NDArray[np.float64]:
-        bound = limit(n_in, n_out)
-        return rng.uniform(-bound, bound, (n_in, n_out))
+    def drawn(rng: np.random.Generator, W: Array) -> None:
+        for part in _parts(W):
+            part[...] = rng.normal(0.0, std(*W.shape), part.shape)
 
     return drawn
 
 
-def _orthogonal(rng: np.random.Generator, n_in: int, n_out: int) -> npt.NDArray[np.float64]:
+def _uniform(limit: Callable[[int, int], float]) -> _Draw:
+    def drawn(rng: np.random.Generator, W: Array) -> None:
+        bound = limit(*W.shape)
+        for part in _parts(W):
+            part[...] = rng.uniform(-bound, bound, part.shape)
+
+    return drawn
+
+
+def _orthogonal(rng: np.random.Generator, W: Array) -> None:
+    n_in, n_out = W.shape
     tall = rng.standard_normal((max(n_in, n_out), min(n_in, n_out)))
     q, r = np.linalg.qr(tall)
     # QR leaves the signs open; those of r's diagonal make the distribution uniform.
     q = q * np.where(np.diag(r) < 0, -1.0, 1.0)
-    return q if n_in >= n_out else q.T
+    W[...] = q if n_in >= n_out else q.T
 
 
 INITIALIZERS: dict[str, _Draw] = {
@@ -94,5 +109,6 @@ def draw(name: str, rng: np.random.Generator, n_in: int, n_out: int, dtype: npt.
     ValueError
         If ``name`` is unknown.
     """
-    drawn = INITIALIZERS[known_name("initializer", name, INITIALIZERS)](rng, n_in, n_out)
-    return np.ascontiguousarray(drawn, dtype=dtype)
+    W = np.empty((n_in, n_out), dtype)
+    INITIALIZERS[known_name("initializer", name, INITIALIZERS)](rng, W)
+    return W

@@ -95,6 +95,16 @@ def test_the_generator_decides(name):
     assert name == "zeros" or (first != draw(name, rng(7), 8, 9, np.float64)).any()
 
 
+@pytest.mark.parametrize("shape", [(1000, 100), (2, 70_000), (1, 1)])
+def test_values_come_in_the_order_of_the_rows(shape):
+    """However many are drawn at a time."""
+    bound = 0.05
+    expected = rng().uniform(-bound, bound, shape)
+    np.testing.assert_array_equal(draw("uniform", rng(), *shape, np.float64), expected)
+    expected = rng().normal(0, 0.01, shape)
+    np.testing.assert_array_equal(draw("normal", rng(), *shape, np.float64), expected)
+
+
 def test_default_for():
     he = {"relu", "leaky_relu", "elu", "gelu", "silu", "softplus"}
     for activation in ACTIVATIONS:
