@@ -148,7 +148,7 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def number(value: float) -> str:
     """Write a number with three digits, or all that are before the point."""
-    digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+    digits = 2 - math.floor(math.log10(abs(value))) if value else 0
     return f"{value:,.{max(0, digits)}f}"
 
 

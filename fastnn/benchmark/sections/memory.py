@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ from fastnn.benchmark.report import Report, Result, number
 from fastnn.benchmark.report import table as markdown
 from fastnn.benchmark.run import Run
 
-__all__ = ["grow", "measure", "needed", "table"]
+__all__ = ["grow", "measure", "needed", "packed", "table"]
 
 _STATUS = Path("/proc/self/status")
 _CODE = "import sys; from fastnn.benchmark.sections.memory import grow; grow(*sys.argv[1:])"
@@ -58,27 +59,30 @@ def needed(case: Case, itemsize: int) -> int:
     return itemsize * (4 * case.parameters + case.batch * sum(case.sizes[1:]))
 
 
+def packed(case: Case, itemsize: int, threads: int) -> int:
+    """Bytes of copies as the core lays them out: the weights that a gradient goes back through,
+    transposed, and a batch's rows, for each thread."""
+    transposed = sum(n_in * n_out for n_in, n_out in itertools.pairwise(case.sizes[1:]))
+    return itemsize * (transposed + threads * case.batch * case.sizes[0])
+
+
 def table(report: Report) -> str:
     cases = {case.label: case for case in CASES.values()}
     itemsize = np.dtype(report.machine.dtype).itemsize
     rows = []
     for result in report.find("memory"):
-        least = needed(cases[result.case], itemsize)
-        rows.append(
-            [
-                result.case,
-                number(least / 1e6),
-                number(result.value / 1e6),
-                number((result.value - least) / 1e6),
-            ]
-        )
+        case = cases[result.case]
+        parts = [needed(case, itemsize), packed(case, itemsize, report.machine.threads)]
+        bytes_ = [*parts, result.value, result.value - sum(parts)]
+        rows.append([result.case, *(number(each / 1e6) for each in bytes_)])
     if not rows:
         return "## Memory\n\nNot measured: there is no /proc/self/status here."
     return "\n\n".join(
         [
             "## Memory",
             "MB that the resident memory of a process rises by in a training, beside weights,"
-            " gradients, Adam's states and the activations of a batch.",
-            markdown(["shape; batch", "these", "peak", "more"], rows),
+            " gradients, Adam's states and the activations of a batch, and beside packed copies of"
+            " weights and rows. Of the gradients only a block is ever kept, so it may be less.",
+            markdown(["shape; batch", "these", "copies", "peak", "more"], rows),
         ]
     )
