@@ -140,6 +140,21 @@ def test_activations_and_losses(activation, loss, dtype):
 
 
 @EACH_ISA
+@pytest.mark.parametrize("loss", LOSSES)
+@pytest.mark.parametrize("n_out", [5, 40])
+def test_small_weights(loss, n_out, dtype):
+    """However small they are, only their ratios matter."""
+    weight = np.random.default_rng(0).integers(3, size=40)
+    smallest = 2.0 ** {"float32": -140, "float64": -1000}[dtype]
+    for activation in None, "sigmoid":
+        for net in pair([11, Dense(n_out, activation)], loss=loss, dtype=dtype):
+            X, y = problem(net, 40)
+            np.testing.assert_equal(
+                net.gradients(X, y, smallest * weight), net.gradients(X, y, weight)
+            )
+
+
+@EACH_ISA
 @pytest.mark.parametrize("width", WIDTHS)
 def test_shapes(width, dtype):
     rng = np.random.default_rng(width)

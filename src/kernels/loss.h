@@ -62,7 +62,15 @@ typedef struct {
     const REAL *dense;
     ptrdiff_t dense_stride;
     REAL keep, add;
+    const REAL *weight;
+    double scale; /* 1 / sum of weights, which may be beyond a float */
 } NAME(target);
+
+/* What the gradient of a row's loss is multiplied by. */
+INLINE REAL NAME(factor)(const NAME(target) *t, ptrdiff_t r)
+{
+    return (REAL)(t->weight ? (double)t->weight[r] * t->scale : t->scale);
+}
 
 /* The target of a row in the columns from `col`, as it is given: one-hot from the label, or dense. */
 INLINE vec NAME(given_at)(const NAME(target) *t, ptrdiff_t r, ptrdiff_t panel, ptrdiff_t c)
@@ -135,9 +143,8 @@ INLINE NAME(row_sums) NAME(sum_row)(REAL *d, const REAL *o, ptrdiff_t stride, co
 
 /* -sum_j t_j log softmax(o)_j, gradient softmax(o)_j sum(t) - t_j: log-sum-exp shifted by the maximum. */
 static int64_t NAME(softmax_cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride,
-                                           const NAME(target) *t, const REAL *weight, REAL scale,
-                                           NAME(range) range, double *row_loss, ptrdiff_t rows,
-                                           ptrdiff_t cols)
+                                           const NAME(target) *t, NAME(range) range,
+                                           double *row_loss, ptrdiff_t rows, ptrdiff_t cols)
 {
     int64_t hits = 0;
     NAME(row_sums) sums[LANES];
@@ -150,7 +157,7 @@ static int64_t NAME(softmax_cross_entropy)(REAL *d, const REAL *o, ptrdiff_t str
             ((REAL *)&totals)[i] = sums[i].exponentials;
             if (!d)
                 continue;
-            const vec factor = splat(weight ? weight[r] * scale : scale);
+            const vec factor = splat(NAME(factor)(t, r));
             const vec share = splat(sums[i].target / sums[i].exponentials);
             PANELS_OF(cols, p, width)
                 for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
@@ -167,13 +174,13 @@ static int64_t NAME(softmax_cross_entropy)(REAL *d, const REAL *o, ptrdiff_t str
 
 /* -sum_j t_j log o_j on given probabilities, gradient -t_j / o_j */
 static int64_t NAME(cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride, const NAME(target) *t,
-                                   const REAL *weight, REAL scale, NAME(range) range,
-                                   double *row_loss, ptrdiff_t rows, ptrdiff_t cols)
+                                   NAME(range) range, double *row_loss, ptrdiff_t rows,
+                                   ptrdiff_t cols)
 {
     int64_t hits = 0;
     for (ptrdiff_t r = 0; r < rows; r++) {
         vec sum = {0};
-        const vec factor = splat(weight ? weight[r] * scale : scale);
+        const vec factor = splat(NAME(factor)(t, r));
         hits += NAME(class_hit)(o, stride, t, r, cols);
         PANELS_OF(cols, p, width)
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
@@ -192,13 +199,12 @@ static int64_t NAME(cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride, con
 
 /* -sum_j t_j (1 - p_j)^gamma log p_j on given probabilities. */
 static int64_t NAME(focal_loss)(REAL *d, const REAL *o, ptrdiff_t stride, const NAME(target) *t,
-                                REAL gamma, const REAL *weight, REAL scale, double *row_loss,
-                                ptrdiff_t rows, ptrdiff_t cols)
+                                REAL gamma, double *row_loss, ptrdiff_t rows, ptrdiff_t cols)
 {
     int64_t hits = 0;
     for (ptrdiff_t r = 0; r < rows; r++) {
         vec sum = {0};
-        const vec factor = splat(weight ? weight[r] * scale : scale);
+        const vec factor = splat(NAME(factor)(t, r));
         hits += NAME(class_hit)(o, stride, t, r, cols);
         PANELS_OF(cols, panel, width)
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
@@ -218,12 +224,11 @@ static int64_t NAME(focal_loss)(REAL *d, const REAL *o, ptrdiff_t stride, const 
 
 /* The same on the logits of a softmax: with a_j = dL/dp_j p_j, the gradient is a_j - p_j sum(a). */
 static int64_t NAME(softmax_focal)(REAL *d, const REAL *o, ptrdiff_t stride, const NAME(target) *t,
-                                   REAL gamma, const REAL *weight, REAL scale, double *row_loss,
-                                   ptrdiff_t rows, ptrdiff_t cols)
+                                   REAL gamma, double *row_loss, ptrdiff_t rows, ptrdiff_t cols)
 {
     int64_t hits = 0;
     for (ptrdiff_t r = 0; r < rows; r++) {
-        const vec factor = splat(weight ? weight[r] * scale : scale);
+        const vec factor = splat(NAME(factor)(t, r));
         const vec shift = NAME(row_max)(o, stride, r, cols);
         vec sum = {0}, value = {0}, total = {0};
         hits += NAME(class_hit)(o, stride, t, r, cols);
@@ -303,13 +308,12 @@ INLINE vec NAME(given_in)(const NAME(narrow_target) *n, ptrdiff_t j)
     return (vec)((n->labels == (ivec){0} + (INTEGER)j) & (ivec)splat(1));
 }
 
-/* The rows' weights, times `scale`. */
-INLINE vec NAME(factors)(const REAL *weight, REAL scale, ptrdiff_t first, ptrdiff_t rows)
+INLINE vec NAME(factors)(const NAME(target) *t, ptrdiff_t first, ptrdiff_t rows)
 {
-    vec factors = splat(scale);
-    if (weight)
+    vec factors = splat((REAL)t->scale);
+    if (t->weight)
         for (ptrdiff_t i = 0; i < rows; i++)
-            factors[i] = weight[first + i] * scale;
+            factors[i] = NAME(factor)(t, first + i);
     return factors;
 }
 
@@ -351,9 +355,8 @@ INLINE ivec NAME(class_hits)(const REAL *x, const NAME(narrow_target) *t, ptrdif
 }
 
 static int64_t NAME(narrow_softmax_cross_entropy)(REAL *d, const REAL *o, ptrdiff_t stride,
-                                                  const NAME(target) *t, const REAL *weight,
-                                                  REAL scale, NAME(range) range, double *row_loss,
-                                                  ptrdiff_t rows, ptrdiff_t cols)
+                                                  const NAME(target) *t, NAME(range) range,
+                                                  double *row_loss, ptrdiff_t rows, ptrdiff_t cols)
 {
     int64_t hits = 0;
     (void)stride;
@@ -378,7 +381,7 @@ static int64_t NAME(narrow_softmax_cross_entropy)(REAL *d, const REAL *o, ptrdif
         NAME(put_losses)(row_loss + first, HELD(target_sum * NAME(vlog)(sum) - dot), group);
         if (!d)
             continue;
-        const vec share = target_sum / sum, factor = NAME(factors)(weight, scale, first, group);
+        const vec share = target_sum / sum, factor = NAME(factors)(t, first, group);
         for (ptrdiff_t j = 0; j < cols; j++) {
             const vec wanted = NAME(given_in)(&target, j) * t->keep + t->add;
             COLUMN(x, j) = (COLUMN(x, j) * share - wanted) * factor;
@@ -389,14 +392,13 @@ static int64_t NAME(narrow_softmax_cross_entropy)(REAL *d, const REAL *o, ptrdif
 }
 
 static int64_t NAME(narrow_terms)(int loss, double parameter, REAL *d, const REAL *base,
-                                  const NAME(target) *t, const REAL *parameters,
-                                  const REAL *weight, REAL scale, int binary, REAL threshold,
-                                  NAME(range) range, double *row_loss, ptrdiff_t rows,
-                                  ptrdiff_t cols)
+                                  const NAME(target) *t, const REAL *parameters, int binary,
+                                  REAL threshold, NAME(range) range, double *row_loss,
+                                  ptrdiff_t rows, ptrdiff_t cols)
 {
     int64_t hits = 0;
     GROUPS_OF(rows, first, group) {
-        const vec factor = NAME(factors)(weight, scale, first, group);
+        const vec factor = NAME(factors)(t, first, group);
         NAME(turned) x;
         NAME(narrow_target) target;
         vec sum = {0};
@@ -425,24 +427,21 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
                           const loss_target *target, double *row_loss, ptrdiff_t rows,
                           ptrdiff_t cols)
 {
-    const NAME(target) t = {target->labels, target->dense, target->dense_stride,
-                            (REAL)target->keep, (REAL)target->add};
-    const REAL *weight = target->weight, *base = out, *parameters = target->parameters;
-    const REAL scale = (REAL)target->scale;
+    NAME(target) t = {target->labels, target->dense, target->dense_stride, (REAL)target->keep,
+                      (REAL)target->add, target->weight, target->scale};
+    const REAL *base = out, *parameters = target->parameters;
     REAL *d = d_;
     if (loss == SOFTMAX_CROSS_ENTROPY)
         return (cols <= LANES ? NAME(narrow_softmax_cross_entropy) : NAME(softmax_cross_entropy))(
-            d, base, stride, &t, weight, scale, NAME(range_of)(parameter), row_loss, rows, cols);
+            d, base, stride, &t, NAME(range_of)(parameter), row_loss, rows, cols);
     if (loss == CROSS_ENTROPY)
-        return NAME(cross_entropy)(d, base, stride, &t, weight, scale, NAME(range_of)(parameter),
-                                   row_loss, rows, cols);
+        return NAME(cross_entropy)(d, base, stride, &t, NAME(range_of)(parameter), row_loss, rows, cols);
     if (loss == SOFTMAX_FOCAL)
-        return NAME(softmax_focal)(d, base, stride, &t, (REAL)parameter, weight, scale, row_loss, rows,
-                                   cols);
+        return NAME(softmax_focal)(d, base, stride, &t, (REAL)parameter, row_loss, rows, cols);
     if (loss == FOCAL)
-        return NAME(focal_loss)(d, base, stride, &t, (REAL)parameter, weight, scale, row_loss, rows,
-                                cols);
+        return NAME(focal_loss)(d, base, stride, &t, (REAL)parameter, row_loss, rows, cols);
 
+    t.scale /= (double)cols;
     const int of_probabilities = loss == BINARY_CROSS_ENTROPY || loss == BINARY_FOCAL;
     const int binary = of_probabilities || loss == SIGMOID_CROSS_ENTROPY || loss == SIGMOID_FOCAL;
     const REAL threshold = of_probabilities ? (REAL)0.5 : 0;
@@ -450,13 +449,12 @@ static int64_t NAME(loss)(int loss, double parameter, void *d_, const void *out,
     const NAME(range) range = NAME(range_of)(clips ? parameter : 0);
     int64_t hits = 0;
     if (cols <= LANES)
-        return NAME(narrow_terms)(loss, parameter, d, base, &t, parameters, weight,
-                                  (REAL)(target->scale / (double)cols), binary, threshold, range,
+        return NAME(narrow_terms)(loss, parameter, d, base, &t, parameters, binary, threshold, range,
                                   row_loss, rows, cols);
     for (ptrdiff_t r = 0; r < rows; r++) {
         vec sum = {0};
         ivec wrong = {0};
-        const vec factor = splat((weight ? weight[r] : 1) * (REAL)(target->scale / (double)cols));
+        const vec factor = splat(NAME(factor)(&t, r));
         PANELS_OF(cols, panel, width)
             for (ptrdiff_t c = 0; c < NR && c < width; c += LANES) {
                 const ptrdiff_t at = panel * stride + r * NR + c;
