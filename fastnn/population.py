@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["train_many"]
 
+_MOST_EPOCHS = 2**31 - 1
 _T = TypeVar("_T")
 Rows = npt.NDArray[np.int32]
 
@@ -65,7 +66,8 @@ def train_many(
     X, y, sample_weight
         As of `Network.fit`, rows for all networks.
     epochs, batch_size, shuffle
-        As of `Network.fit`; each one for all, or a sequence with one for each network.
+        As of `Network.fit`; each one for all, or a sequence with one for each network. There may be
+        up to 2,147,483,647 epochs: memory for their figures is taken beforehand.
     rows : sequence of array_like, optional
         For each network the numbers of the rows to train on, which may repeat, or a mask of bool,
         or None for all rows. X is not copied for it.
@@ -167,7 +169,9 @@ def courses_of(
     nets = _networks(networks)
     n = len(nets)
     X, y = as_rows("X", X), as_rows("y", y)
-    every_epochs = each("epochs", epochs, n, lambda name, value: integer(name, value, 0))
+    every_epochs = each(
+        "epochs", epochs, n, lambda name, value: integer(name, value, 0, _MOST_EPOCHS)
+    )
     every_batch = each("batch_size", batch_size, n, lambda name, value: integer(name, value, 1))
     every_shuffle = each("shuffle", shuffle, n, flag)
     every_stopping = each("early_stopping", early_stopping, n, _stopping)

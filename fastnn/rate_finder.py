@@ -20,6 +20,7 @@ _MEMORY = 0.95  # of the mean that smooths the losses: a neighbour's weight
 _REACH = 200  # and how far it looks: 0.95**200 is nothing
 _DIVERGED = 3.0  # times what the lowest smoothed loss so far is, or what it has fallen by
 _FIRST = 10  # rates, so low that their losses differ by nothing but their rows
+_MOST = 1_000_000  # rates: their losses are kept
 
 Floats = npt.NDArray[np.float64]
 
@@ -71,7 +72,7 @@ def find_learning_rate(
     lowest, highest : float, default 1e-6 and 10
         The bounds, ``0 < lowest < highest``; the rates in between grow by a constant factor.
     steps : int, default 200
-        How many rates, at least 10.
+        How many rates, from 10 to 1,000,000.
     batch_size : int, default 32
         Rows a step.
     seed : int, default 0
@@ -104,7 +105,7 @@ def find_learning_rate(
     lowest, highest = positive("lowest", lowest), positive("highest", highest)
     if lowest >= highest:
         raise ValueError(f"highest must be greater than lowest, {lowest!r}; got {highest!r}")
-    steps = integer("steps", steps, _FIRST)
+    steps = integer("steps", steps, _FIRST, _MOST)
     batch_size = integer("batch_size", batch_size, 1)
     rng = np.random.default_rng(integer("seed", seed, 0))
     rates = np.geomspace(lowest, highest, steps)

@@ -346,7 +346,8 @@ def test_find_learning_rate_of_few_rows():
     [
         ({"lowest": 0}, "lowest must be"),
         ({"lowest": 1, "highest": 0.1}, "highest must be greater than lowest"),
-        ({"steps": 5}, "steps must be an integer >= 10"),
+        ({"steps": 5}, r"steps must be an integer in \[10, 1000000\]"),
+        ({"steps": 2**63}, "steps must be an integer"),
         ({"batch_size": 0}, "batch_size must be"),
     ],
 )
