@@ -11,22 +11,15 @@ from typing import Any, Literal, overload
 
 import numpy as np
 
-from fastnn._core import why_missing
+from fastnn._core import cure, why_missing
 from fastnn._validation import integer
 
 if why_missing is None:
     from fastnn import _native
 else:
-    _cure = (
-        "Set FASTNN_ISA to one of these, or not at all"
-        if why_missing.startswith("FASTNN_ISA")
-        else "Install a C compiler (Debian: apt install gcc python3-dev; Fedora: dnf install "
-        "gcc python3-devel; macOS: xcode-select --install; Windows: Visual Studio with clang-cl), "
-        "then fastnn again: pip install --force-reinstall --no-deps --no-cache-dir fastnn"
-    )
     warnings.warn(
         f"fastnn is without its compiled core ({why_missing}): it computes by NumPy, many times "
-        f"slower. {_cure}",
+        f"slower. {cure}",
         RuntimeWarning,
         stacklevel=3,
     )

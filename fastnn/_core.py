@@ -17,12 +17,20 @@ if _isa := os.environ.get("FASTNN_ISA", "").lower().replace("_", "-"):
     _told["FASTNN_ISA"] = {"baseline": "generic"}.get(_isa, _isa)
 
 why_missing: str | None = None
+cure = ""
 _before = {_name: os.environ.get(_name) for _name in _told}
 try:
     os.environ |= _told
     importlib.import_module("fastnn._native")
 except ImportError as error:
     why_missing = str(error)
+    cure = (
+        "Set FASTNN_ISA to one of these, or not at all"
+        if why_missing.startswith("FASTNN_ISA")
+        else "Install a C compiler (Debian: apt install gcc python3-dev; Fedora: dnf install "
+        "gcc python3-devel; macOS: xcode-select --install; Windows: Visual Studio with clang-cl), "
+        "then fastnn again: pip install --force-reinstall --no-deps --no-cache-dir fastnn"
+    )
 finally:
     for _name, _value in _before.items():
         del os.environ[_name]

@@ -10,20 +10,18 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._core import cure, why_missing
 from fastnn._types import Array
 from fastnn.activations import ACTIVATIONS
 from fastnn.backends import SECONDS_BETWEEN_TICKS, Pair, Spec
 from fastnn.losses import LOSSES, called, resolve
 from fastnn.optimizers import Optimizer
 
-try:
-    from fastnn import _native
-except ImportError as error:
+if why_missing is not None:
     raise ImportError(
-        f"the compiled core fastnn._native could not be loaded ({error}); build it with "
-        '"pip install ." in the source tree, which needs a C compiler, or use backend="numpy"'
-    ) from error
-
+        f'fastnn is without its compiled core ({why_missing}). {cure}; or use backend="numpy"'
+    )
+from fastnn import _native
 
 # In the core this follows the losses of the table: the target is the gradient, the value is 0.
 GIVEN_GRADIENT = len(LOSSES)
