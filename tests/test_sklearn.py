@@ -620,6 +620,8 @@ class TestMishaps:
         X, y = data
         with pytest.raises(TypeError, match="y must be numbers; got an array of dtype"):
             self.model(solver=solver).fit(X, (y * 10).astype(int).astype(dtype))
+        with pytest.raises(TypeError, match="y_val must be numbers; got an array of dtype"):
+            self.model(early_stopping=True).fit(X, y, X_val=X, y_val=y.astype(int).astype(dtype))
 
     def test_weights_narrower_than_the_data(self, data):
         X, y = data

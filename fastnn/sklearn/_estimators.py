@@ -991,6 +991,12 @@ class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: i
         )
 
 
+def _check_numbers(argument: str, y: Any) -> None:
+    """Refuse text and times, which NumPy would take for numbers."""
+    if y.dtype.kind not in "biufO":
+        raise TypeError(f"{argument} must be numbers; got an array of dtype {y.dtype}")
+
+
 class MLPRegressor(_Compiled, sklearn.neural_network.MLPRegressor):  # type: ignore[misc]
     __doc__ = f"""scikit-learn's MLPRegressor, computed by fastnn's compiled core.
 
@@ -1018,13 +1024,13 @@ class MLPRegressor(_Compiled, sklearn.neural_network.MLPRegressor):  # type: ign
 
     def _validate_input(self, X: Any, y: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         X, y = super()._validate_input(X, y, *args, **kwargs)
-        if y.dtype.kind not in "biuf":
-            raise TypeError(f"y must be numbers; got an array of dtype {y.dtype}")
+        _check_numbers("y", y)
         if self.loss == "gamma" and not (y > 0).all():
             raise ValueError(f"y must be greater than 0 for loss='gamma'; got {y.min()}")
         return X, y
 
     def _encoded(self, y: Any) -> Any:
+        _check_numbers("y_val", np.asarray(y))
         return check_array(y, ensure_2d=False, dtype=np.float64, input_name="y_val")
 
     def _default_score(self, X: Any, y: Any, sample_weight: Any) -> float:
