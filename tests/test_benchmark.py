@@ -367,7 +367,7 @@ class TestSections:
         run = Run([CASES["mid"]], [], "float32", 1, Plan())
         (found,) = memory.measure(run)
         needed = memory.needed(CASES["mid"], 4)
-        assert 0.5 * needed < found.value < needed + memory.packed(CASES["mid"], 4, 1) + 5e6
+        assert 0.5 * needed < found.value < needed + memory.packed(CASES["mid"], 4, 1) + 10e6
 
     def test_memory_is_told_apart(self):
         label = "tiny 8-16-1; 32"  # 161 parameters, 17 units; 16 weights of the second layer

@@ -39,6 +39,7 @@ elsewhere=(
   # Memory that the process takes, of which the sanitizer takes the most.
   --deselect=tests/reliability/test_memory.py::test_peak
   --deselect=tests/reliability/test_memory.py::test_soak
+  --deselect=tests/test_benchmark.py::TestSections::test_memory_is_measured_in_another_process
   # A malloc, and threads, of the test's own, which come before all others, as the sanitizer's must.
   --deselect=tests/reliability/test_memory.py::test_steps_allocate_nothing
   --deselect=tests/reliability/test_threads.py::test_a_system_that_gives_no_threads
