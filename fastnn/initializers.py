@@ -7,7 +7,7 @@ Sources: Glorot and Bengio 2010 (``xavier_*``), He et al. 2015 (``he_*``), LeCun
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
@@ -26,10 +26,12 @@ _Draw: TypeAlias = "Callable[[np.random.Generator, Array], None]"
 _AT_ONCE = 1 << 16
 
 
-def _parts(W: Array) -> Iterator[Array]:
-    """Views of a matrix, a few rows each."""
+def _fill(W: Array, values: Callable[[tuple[int, ...]], Array]) -> None:
+    """Give each entry a value, a few rows at a time."""
     rows = max(1, _AT_ONCE // W.shape[1])
-    return (W[first : first + rows] for first in range(0, len(W), rows))
+    for first in range(0, len(W), rows):
+        part = W[first : first + rows]
+        part[...] = values(part.shape)
 
 
 def _zeros(rng: np.random.Generator, W: Array) -> None:
@@ -38,8 +40,8 @@ def _zeros(rng: np.random.Generator, W: Array) -> None:
 
 def _normal(std: Callable[[int, int], float]) -> _Draw:
     def drawn(rng: np.random.Generator, W: Array) -> None:
-        for part in _parts(W):
-            part[...] = rng.normal(0.0, std(*W.shape), part.shape)
+        deviation = std(*W.shape)
+        _fill(W, lambda shape: rng.normal(0.0, deviation, shape))
 
     return drawn
 
@@ -47,8 +49,7 @@ def _normal(std: Callable[[int, int], float]) -> _Draw:
 def _uniform(limit: Callable[[int, int], float]) -> _Draw:
     def drawn(rng: np.random.Generator, W: Array) -> None:
         bound = limit(*W.shape)
-        for part in _parts(W):
-            part[...] = rng.uniform(-bound, bound, part.shape)
+        _fill(W, lambda shape: rng.uniform(-bound, bound, shape))
 
     return drawn
 

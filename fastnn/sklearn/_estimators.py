@@ -992,7 +992,7 @@ class MLPClassifier(_Compiled, sklearn.neural_network.MLPClassifier):  # type: i
 
 
 def _check_numbers(argument: str, y: Any) -> None:
-    """Refuse text and times, which NumPy would take for numbers."""
+    """Refuse text and times, which NumPy would take for numbers; objects scikit-learn converts."""
     if y.dtype.kind not in "biufO":
         raise TypeError(f"{argument} must be numbers; got an array of dtype {y.dtype}")
 
