@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from fastnn._position import Position
 from fastnn._random import permutation
-from fastnn._validation import as_array, as_rows, describe, flag, integer
+from fastnn._validation import LARGEST, as_array, as_rows, describe, flag, integer
 from fastnn.callbacks import EarlyStopping, moving_bar
 from fastnn.history import History
 from fastnn.network import Network
@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 
 __all__ = ["train_many"]
 
-_MOST_EPOCHS = 2**31 - 1
 _T = TypeVar("_T")
 Rows = npt.NDArray[np.int32]
 
@@ -169,9 +168,7 @@ def courses_of(
     nets = _networks(networks)
     n = len(nets)
     X, y = as_rows("X", X), as_rows("y", y)
-    every_epochs = each(
-        "epochs", epochs, n, lambda name, value: integer(name, value, 0, _MOST_EPOCHS)
-    )
+    every_epochs = each("epochs", epochs, n, lambda name, value: integer(name, value, 0, LARGEST))
     every_batch = each("batch_size", batch_size, n, lambda name, value: integer(name, value, 1))
     every_shuffle = each("shuffle", shuffle, n, flag)
     every_stopping = each("early_stopping", early_stopping, n, _stopping)
