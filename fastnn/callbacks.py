@@ -51,7 +51,8 @@ class Callback:
         If not None, `on_step` is called whenever the number of the optimizer's steps can be
         divided by it.
     every_seconds : float or None
-        If not None, `on_step` is called after about so many seconds.
+        If not None, `on_step` is called after about so many seconds, not of one epoch only, and
+        again after as many.
     """
 
     every_steps: int | None = None
@@ -310,7 +311,7 @@ class Checkpoint(_Monitor):
     every_steps : int, optional
         Save whenever the number of the optimizer's steps can be divided by this, too.
     every_seconds : float, optional
-        Save after each so many seconds within an epoch, too.
+        Save after each so many seconds, of one epoch or of many, too.
 
     Raises
     ------

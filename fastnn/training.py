@@ -166,11 +166,11 @@ class Training:
 
     def _take_steps(self, callbacks: Sequence[Callback], own: Sequence[Callback]) -> None:
         """Go through the rows batch by batch, epoch after epoch."""
-        position = self.position
+        position, clock = self.position, Clock(own, self.progress.tick)
         while position.epoch < self.epochs and not position.stopped:
             for callback in callbacks:
                 callback.on_epoch_begin(self.net, position.epoch)
-            if not self._train(own):
+            if not self._train(clock):
                 break
             position.end_epoch(self.net, self._figures())
             self._tell(callbacks)
@@ -235,9 +235,8 @@ class Training:
             position.told += 1
         position.figures = None
 
-    def _train(self, callbacks: Sequence[Callback]) -> bool:
+    def _train(self, clock: Clock) -> bool:
         """Go through the rows once, or what is left of them; False if a callback stops it."""
-        clock = Clock(callbacks, self.progress.tick)
         try:
             if isinstance(self.data, Stream):
                 self._train_stream(self.data, clock)
@@ -386,22 +385,14 @@ class Training:
 
 
 class Clock:
-    """Knows when which callback wants to be called within an epoch."""
+    """Knows when which callback of a training wants to be called within its epochs."""
 
     def __init__(
         self, callbacks: Sequence[Callback], progress: Callable[[int], object] | None
     ) -> None:
-        self._callbacks = [
-            callback
-            for callback in callbacks
-            if callback.every_steps is not None or callback.every_seconds is not None
-        ]
+        self._callbacks = callbacks
         self._progress = progress
-        now = time.monotonic()
-        self._due = [
-            math.inf if callback.every_seconds is None else now + callback.every_seconds
-            for callback in self._callbacks
-        ]
+        self._called = [time.monotonic()] * len(callbacks)
 
     def steps_to_next_call(self, step: int) -> int:
         """Return after how many steps at most a callback wants to be called."""
@@ -410,13 +401,13 @@ class Clock:
 
     def ticks_from(self, first: int) -> Callable[[int], None] | None:
         """Return what a backend is to call now and then in a run of steps from batch `first` on."""
-        if self._progress is None and min(self._due, default=math.inf) == math.inf:
+        if self._progress is None and min(self._due(), default=math.inf) == math.inf:
             return None
 
         def tick(done: int) -> None:
             if self._progress is not None:
                 self._progress(first + done)
-            if time.monotonic() >= min(self._due, default=math.inf):
+            if time.monotonic() >= min(self._due(), default=math.inf):
                 raise Pause
 
         return tick
@@ -424,18 +415,24 @@ class Clock:
     def call(self, net: Network, step: int) -> None:
         """Call the callbacks that want it after this step, even when one of them wants to stop."""
         stop = False
-        for number, callback in enumerate(self._callbacks):
-            due = time.monotonic() >= self._due[number]
-            if due or (callback.every_steps is not None and step % callback.every_steps == 0):
+        for number, (callback, due) in enumerate(zip(self._callbacks, self._due(), strict=True)):
+            overdue = time.monotonic() >= due
+            if overdue or (callback.every_steps is not None and step % callback.every_steps == 0):
                 try:
                     callback.on_step(net, step)
                 except StopTraining:
                     stop = True
-            if due:
-                assert callback.every_seconds is not None
-                self._due[number] = time.monotonic() + callback.every_seconds
+            if overdue:
+                self._called[number] = time.monotonic()
         if stop:
             raise StopTraining
+
+    def _due(self) -> list[float]:
+        """Return the time at which each callback wants to be called."""
+        return [
+            math.inf if callback.every_seconds is None else called + callback.every_seconds
+            for callback, called in zip(self._callbacks, self._called, strict=True)
+        ]
 
 
 def shares_of(

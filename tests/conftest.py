@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
@@ -81,6 +81,15 @@ def interruptible() -> Iterator[Callable[..., list[float]]]:
     for sender in senders:
         sender.join()
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture
+def training_clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """The time that callbacks' seconds go by: ``clock.now``, which the test alone changes."""
+    mine = SimpleNamespace(now=0.0)
+    mine.monotonic = lambda: mine.now
+    monkeypatch.setattr("fastnn.training.time", mine)
+    return mine
 
 
 @pytest.fixture

@@ -107,6 +107,24 @@ def test_called_every_so_many_seconds(backend):
     np.testing.assert_array_equal(plain.weights[0][0], watched.weights[0][0])
 
 
+def test_seconds_go_on_from_epoch_to_epoch(backend, training_clock):
+    class Slow(Callback):
+        every_seconds = 25
+        epochs = ()
+
+        def on_epoch_begin(self, net, epoch):
+            self.epoch = epoch
+            training_clock.now += 10
+
+        def on_step(self, net, step):
+            self.epochs += (self.epoch,)
+
+    X, y = rows()
+    slow = Slow()
+    network(backend).fit(X, y, epochs=8, batch_size=10, callbacks=[slow])
+    assert slow.epochs == (2, 5)
+
+
 def test_stop_within_an_epoch(backend):
     class Stop(Callback):
         every_steps = 5

@@ -935,6 +935,21 @@ class TestOurCallbacks:
         two.partial_fit(self.X[:80], self.y[:80], classes=[0, 1, 2])
         np.testing.assert_array_equal(braked.coefs_[0], two.coefs_[0])
 
+    def test_seconds_go_on_from_epoch_to_epoch(self, training_clock):
+        class Slow(fastnn.Callback):
+            every_seconds = 25
+            steps = ()
+
+            def on_epoch_end(self, net, epoch, logs):
+                training_clock.now += 10
+
+            def on_step(self, net, step):
+                self.steps += (step,)
+
+        slow = Slow()
+        self.fit(slow, max_iter=8, batch_size=75)
+        assert slow.steps == (8, 14)
+
     def test_stops_at_once(self):
         class Stop(fastnn.Callback):
             every_steps = 6

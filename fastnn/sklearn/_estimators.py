@@ -773,6 +773,7 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
         handle: Any = Handle(self, epochs, history) if callbacks else None
         for callback in callbacks:
             callback.on_train_begin(handle)
+        clock = Clock(callbacks, None) if callbacks else None
         for epoch in range(self.max_iter):
             if order is not None:  # as sklearn.utils.shuffle draws
                 index = np.arange(n)
@@ -782,7 +783,6 @@ class _Compiled(BaseMultilayerPerceptron, CallbackSupportMixin):  # type: ignore
                 callback.on_epoch_begin(handle, epoch)
             if tasks is not None:
                 tasks.begin()
-            clock = Clock(callbacks, None) if callbacks else None
             try:
                 self.loss_ = epochs.run(order, clock, handle)
             except StopTraining:  # at once: an epoch that was not ended does not count
