@@ -28,6 +28,7 @@ DEFAULT_BACKEND = "native" if why_missing is None else "numpy"
 
 __all__ = [
     "DEFAULT_BACKEND",
+    "MOST_THREADS",
     "backend",
     "get_num_threads",
     "openmp_enabled",
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 # More is a slip of the pen, and would be refused by the system in the middle of a computation.
-_MOST_THREADS = 4096
+MOST_THREADS = 4096
 _threads_were_set = False
 
 
@@ -62,7 +63,7 @@ def set_num_threads(n: int | None) -> None:
     """
     global _threads_were_set
     if n is not None:
-        n = integer("n", n, 1, _MOST_THREADS)
+        n = integer("n", n, 1, MOST_THREADS)
     if why_missing is None:
         _native.set_num_threads(n)
         _threads_were_set = n is not None

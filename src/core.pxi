@@ -837,6 +837,7 @@ def fma_peak(int itemsize, int threads, double seconds):
     cdef int i
     if threads < 1 or (threads > 1 and fastnn_must_be_serial()):
         raise ValueError(f"threads: expected a number from 1 to {_threads()}, got {threads}")
+    threads = _team(INFINITY_, INFINITY_, threads)
     if threads > 1:
         threads = fastnn_possible_team(threads)
     while took < 1e-3 or time.perf_counter() < end:

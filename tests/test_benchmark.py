@@ -456,6 +456,13 @@ def test_processors_that_are_halves_of_one(seconds, peak, monkeypatch, clock):
     assert clock.wall < machine._PATIENCE + 1
 
 
+@pytest.mark.skipif(not _config.openmp_enabled(), reason="built without OpenMP")
+def test_peak_of_as_many_threads_as_may_be_asked_for():
+    from fastnn._native import fma_peak
+
+    assert fma_peak(4, _config.MOST_THREADS, 1e-3) > 0
+
+
 @pytest.mark.parametrize("name", [name for name in peers.names() if name != "native"])
 @pytest.mark.usefixtures("native")
 def test_peers_do_the_same_as_fastnn(name):
@@ -554,7 +561,9 @@ class TestCommandLine:
             (["--peers", "native"], "must be one of jax,"),
             (["--sections", "train,"], "must be one of train, predict, "),
             (["--dtype", "float16"], "invalid choice: 'float16'"),
-            (["--threads", "0"], "must be an integer > 0; got '0'"),
+            (["--threads", "0"], "must be an integer from 1 to "),
+            (["--threads", "4097"], "the most of this build; got '4097'"),
+            (["--threads", "9" * 30], "the most of this build; got '999"),
             (["--seconds", "nan"], "must be a number > 0; got 'nan'"),
             (["--json", "no/such/folder/a.json"], "must be in a folder that exists"),
             (["--compare", "no-such.json"], "No such file"),

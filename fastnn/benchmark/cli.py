@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 import fastnn
+from fastnn._config import MOST_THREADS, openmp_enabled
 from fastnn._validation import known_name
 from fastnn.benchmark import peers
 from fastnn.benchmark.cases import CASES
@@ -162,9 +163,12 @@ def _positive(text: str) -> float:
 
 
 def _threads(text: str) -> int:
-    if text.isdecimal() and int(text) > 0:
+    most = MOST_THREADS if openmp_enabled() else 1
+    if text.isdecimal() and 1 <= int(text) <= most:
         return int(text)
-    raise argparse.ArgumentTypeError(f"must be an integer > 0; got {text!r}")
+    raise argparse.ArgumentTypeError(
+        f"must be an integer from 1 to {most}, the most of this build; got {text!r}"
+    )
 
 
 def _output(text: str) -> Path:
