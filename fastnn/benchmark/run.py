@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fastnn.benchmark.cases import Case, Task
 from fastnn.benchmark.peers import Peer
-from fastnn.benchmark.timing import Plan
+from fastnn.benchmark.report import Result
+from fastnn.benchmark.timing import Plan, interleaved
 
 __all__ = ["Run"]
 
@@ -45,3 +46,15 @@ class Run:
         if self.quick:
             case = replace(case, batches=max(2, case.batches // _QUICK))
         return case.task(np.dtype(self.dtype), self.threads)
+
+    def in_turn(
+        self,
+        section: str,
+        case: str,
+        calls: Mapping[str, Callable[[], object]],
+        flop: float = 0.0,
+        parts: int = 1,
+    ) -> Iterator[Result]:
+        """Time calls, by whom they are of, that do `parts` equal parts of `flop` operations."""
+        for subject, timing in interleaved(calls, self.plan).items():
+            yield Result.of(section, case, subject, timing, flop, parts)

@@ -15,7 +15,6 @@ from fastnn.benchmark.report import Report, Result, columns, number
 from fastnn.benchmark.report import table as markdown
 from fastnn.benchmark.run import Run
 from fastnn.benchmark.sections.mnist import first_images
-from fastnn.benchmark.timing import interleaved
 
 __all__ = ["KINDS", "NOT_MEASURED", "beside", "measure", "table"]
 
@@ -84,9 +83,8 @@ def measure(run: Run) -> Iterator[Result]:
                 rows = fit.rows // 8 if run.quick else fit.rows
                 X, y = _data(fit, given, dtype, rows)
                 calls = {label: _fit(module, fit, X, y) for label, module in kinds.items()}
-                for subject, timing in interleaved(calls, run.plan).items():
-                    label = f"fit {fit.label}; {dtype}"
-                    yield Result.of(_NAME, label, subject, timing, 0.0, parts=fit.steps(len(X)))
+                label = f"fit {fit.label}; {dtype}"
+                yield from run.in_turn(_NAME, label, calls, parts=fit.steps(len(X)))
             for fit, given in [(_SEED, None), *over_images]:
                 yield from _predictions(run, kinds, fit, dtype, *_data(fit, given, dtype, _ROWS))
 
@@ -101,9 +99,7 @@ def _predictions(
     }
     for method, rows in _PREDICTIONS:
         calls = {label: _call(getattr(model, method), X[:rows]) for label, model in models.items()}
-        for subject, timing in interleaved(calls, run.plan).items():
-            label = f"{method} {fit.network}; {rows:,}; {dtype}"
-            yield Result.of(_NAME, label, subject, timing, 0.0)
+        yield from run.in_turn(_NAME, f"{method} {fit.network}; {rows:,}; {dtype}", calls)
 
 
 def _data(fit: _Fit, given: tuple[Array, Any] | None, dtype: str, rows: int) -> tuple[Array, Any]:

@@ -11,7 +11,6 @@ from fastnn._types import Array
 from fastnn.benchmark.cases import CASES, Task
 from fastnn.benchmark.report import Report, Result, side_by_side
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.timing import interleaved
 from fastnn.datasets import load_mnist
 
 __all__ = ["first_images", "measure", "table"]
@@ -23,8 +22,7 @@ def measure(run: Run) -> Iterator[Result]:
     task, data = _task(run)
     epochs = {peer.label: peer.model(task).train for peer in run.peers if peer.trains}
     flop = task.case.step_flop * task.case.batches
-    for subject, timing in interleaved(epochs, run.plan).items():
-        yield Result.of("mnist", f"{data}; {_CASE.batch}", subject, timing, flop)
+    yield from run.in_turn("mnist", f"{data}; {_CASE.batch}", epochs, flop)
 
 
 def first_images(rows: int) -> tuple[Array, Any] | None:

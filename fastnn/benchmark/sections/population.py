@@ -16,7 +16,6 @@ from fastnn._types import Array
 from fastnn.benchmark.cases import Case
 from fastnn.benchmark.report import Report, Result, side_by_side
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.timing import interleaved
 
 __all__ = ["Search", "measure", "table"]
 
@@ -148,8 +147,7 @@ def measure(run: Run) -> Iterator[Result]:
     }
     if any(peer.label == "scikit-learn" for peer in run.peers):
         calls = {**calls, "scikit-learn": search.by_sklearn}
-    for subject, timing in interleaved(calls, run.plan).items():
-        yield Result.of("population", search.label, subject, timing, search.flop)
+    yield from run.in_turn("population", search.label, calls, search.flop)
 
 
 def table(report: Report) -> str:

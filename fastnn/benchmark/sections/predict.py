@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from fastnn.benchmark.report import Report, Result, side_by_side
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.timing import interleaved
 
 __all__ = ["measure", "table"]
 
@@ -18,9 +17,8 @@ def measure(run: Run) -> Iterator[Result]:
         for rows in (1, case.batch):
             X = task.X[:rows].copy()
             calls = {label: model.predictor(X) for label, model in models.items()}
-            for subject, timing in interleaved(calls, run.plan).items():
-                label = f"{case.shape}; {rows}"
-                yield Result.of("predict", label, subject, timing, case.predict_flop(rows))
+            label = f"{case.shape}; {rows}"
+            yield from run.in_turn("predict", label, calls, case.predict_flop(rows))
 
 
 def table(report: Report) -> str:

@@ -9,7 +9,6 @@ from fastnn.benchmark.peers import native
 from fastnn.benchmark.report import Report, Result, columns, number
 from fastnn.benchmark.report import table as markdown
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.timing import interleaved
 
 __all__ = ["measure", "table"]
 
@@ -21,10 +20,9 @@ def measure(run: Run) -> Iterator[Result]:
             f"fastnn, {threads} thread{'s' * (threads > 1)}": _by(threads, native.Model(task).train)
             for threads in sorted({1, run.threads})
         }
-        for subject, timing in interleaved(calls, run.plan).items():
-            yield Result.of(
-                "scaling", case.label, subject, timing, case.step_flop, parts=task.case.batches
-            )
+        yield from run.in_turn(
+            "scaling", case.label, calls, case.step_flop, parts=task.case.batches
+        )
     fastnn.set_num_threads(run.threads)
 
 

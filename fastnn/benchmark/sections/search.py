@@ -14,7 +14,6 @@ from fastnn.benchmark.report import Report, Result, columns
 from fastnn.benchmark.report import table as markdown
 from fastnn.benchmark.run import Run
 from fastnn.benchmark.sections.estimators import KINDS, NOT_MEASURED, beside
-from fastnn.benchmark.timing import interleaved
 
 __all__ = ["measure", "table"]
 
@@ -43,8 +42,7 @@ def measure(run: Run) -> Iterator[Result]:
                 for jobs in _JOBS:
                     with joblib.parallel_backend(backend, n_jobs=jobs):
                         calls = {label: _search(kind, X, y) for label, kind in kinds.items()}
-                        for subject, timing in interleaved(calls, run.plan).items():
-                            yield Result.of(_NAME, f"{backend}, {jobs}", subject, timing, 0.0)
+                        yield from run.in_turn(_NAME, f"{backend}, {jobs}", calls)
     finally:
         if before is None:
             del os.environ["PYTHONWARNINGS"]

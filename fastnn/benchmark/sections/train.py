@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 from fastnn.benchmark.report import Report, Result, side_by_side
 from fastnn.benchmark.run import Run
-from fastnn.benchmark.timing import interleaved
 
 __all__ = ["measure", "table"]
 
@@ -15,10 +14,7 @@ def measure(run: Run) -> Iterator[Result]:
     for case in run.cases:
         task = run.task(case)
         epochs = {peer.label: peer.model(task).train for peer in run.peers if peer.trains}
-        for subject, timing in interleaved(epochs, run.plan).items():
-            yield Result.of(
-                "train", case.label, subject, timing, case.step_flop, parts=task.case.batches
-            )
+        yield from run.in_turn("train", case.label, epochs, case.step_flop, parts=task.case.batches)
 
 
 def table(report: Report) -> str:
