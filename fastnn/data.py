@@ -21,6 +21,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from fastnn._config import MOST_THREADS
 from fastnn._optional import needed
 from fastnn._validation import as_array, as_rows, describe, flag, integer, positive
 
@@ -286,7 +287,7 @@ class ArrayBatches(Batches):
         self._transform = transform
         self._shuffle = flag("shuffle", shuffle)
         self._seed = integer("seed", seed, 0)
-        self._workers = integer("workers", workers, 1)
+        self._workers = integer("workers", workers, 1, MOST_THREADS)
 
     def __len__(self) -> int:
         return -(-len(self._arrays[0]) // self._batch_size)
@@ -462,8 +463,13 @@ def prefetch(calls: Iterable[Callable[[], _T]], workers: int = 1) -> Iterator[_T
     object
         What each call returns; an exception is raised when its turn comes. Who leaves before the
         end waits for calls that have begun no longer than a second.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `workers` is no integer from 1 to 4096; as all else, when the first is asked for.
     """
-    calls = iter(calls)
+    workers, calls = integer("workers", workers, 1, MOST_THREADS), iter(calls)
     tasks: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
 
     def work() -> None:

@@ -428,6 +428,7 @@ def test_array_batches_of_images_in_a_file_of_bytes(backend, tmp_path):
         ({"sample_weight": 3}, ValueError, "sample_weight must have a row for each"),
         ({"transform": 3}, TypeError, "transform must be callable; got 3"),
         ({"workers": 0}, ValueError, "workers must be"),
+        ({"workers": 10**9}, ValueError, "workers must be"),
         ({"batch_size": 0}, ValueError, "batch_size must be"),
     ],
 )
@@ -542,6 +543,12 @@ def test_prefetch_keeps_the_order_and_stays_ahead_by_little(workers):
         assert result == i
         assert len(begun) <= i + 1 + 2 * workers
     assert len(begun) == 30
+
+
+@pytest.mark.parametrize("workers", [0, -1, 10**9])
+def test_prefetch_needs_workers(workers):
+    with pytest.raises(ValueError, match="workers must be an integer in"):
+        next(prefetch([int], workers))
 
 
 def test_prefetch_can_be_left():
