@@ -51,8 +51,7 @@ class Callback:
         If not None, `on_step` is called whenever the number of the optimizer's steps can be
         divided by it.
     every_seconds : float or None
-        If not None, `on_step` is called after about so many seconds, not of one epoch only, and
-        again after as many.
+        If not None, `on_step` is called about every so many seconds, however short epochs are.
     """
 
     every_steps: int | None = None
@@ -311,7 +310,7 @@ class Checkpoint(_Monitor):
     every_steps : int, optional
         Save whenever the number of the optimizer's steps can be divided by this, too.
     every_seconds : float, optional
-        Save after each so many seconds, of one epoch or of many, too.
+        Save about every so many seconds, however short epochs are, too.
 
     Raises
     ------
