@@ -401,13 +401,13 @@ class Clock:
 
     def ticks_from(self, first: int) -> Callable[[int], None] | None:
         """Return what a backend is to call now and then in a run of steps from batch `first` on."""
-        if self._progress is None and min(self._due(), default=math.inf) == math.inf:
+        if self._progress is None and self._next_due() == math.inf:
             return None
 
         def tick(done: int) -> None:
             if self._progress is not None:
                 self._progress(first + done)
-            if time.monotonic() >= min(self._due(), default=math.inf):
+            if time.monotonic() >= self._next_due():
                 raise Pause
 
         return tick
@@ -415,24 +415,27 @@ class Clock:
     def call(self, net: Network, step: int) -> None:
         """Call the callbacks that want it after this step, even when one of them wants to stop."""
         stop = False
-        for number, (callback, due) in enumerate(zip(self._callbacks, self._due(), strict=True)):
-            overdue = time.monotonic() >= due
-            if overdue or (callback.every_steps is not None and step % callback.every_steps == 0):
+        for number, callback in enumerate(self._callbacks):
+            steps, seconds = callback.every_steps, callback.every_seconds
+            due = seconds is not None and time.monotonic() >= self._called[number] + seconds
+            if due or (steps is not None and step % steps == 0):
                 try:
                     callback.on_step(net, step)
                 except StopTraining:
                     stop = True
-            if overdue:
+            if due:
                 self._called[number] = time.monotonic()
         if stop:
             raise StopTraining
 
-    def _due(self) -> list[float]:
-        """Return the time at which each callback wants to be called."""
-        return [
-            math.inf if callback.every_seconds is None else called + callback.every_seconds
+    def _next_due(self) -> float:
+        """Return the time at which the first callback wants to be called."""
+        due = [
+            called + callback.every_seconds
             for callback, called in zip(self._callbacks, self._called, strict=True)
+            if callback.every_seconds is not None
         ]
+        return min(due, default=math.inf)
 
 
 def shares_of(

@@ -85,7 +85,7 @@ def interruptible() -> Iterator[Callable[..., list[float]]]:
 
 @pytest.fixture
 def training_clock(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """The time that callbacks' seconds go by: ``clock.now``, which the test alone changes."""
+    """The time that callbacks' seconds go by: its ``now``, which the test alone changes."""
     mine = SimpleNamespace(now=0.0)
     mine.monotonic = lambda: mine.now
     monkeypatch.setattr("fastnn.training.time", mine)

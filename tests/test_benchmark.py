@@ -561,7 +561,7 @@ class TestCommandLine:
             (["--peers", "native"], "must be one of jax,"),
             (["--sections", "train,"], "must be one of train, predict, "),
             (["--dtype", "float16"], "invalid choice: 'float16'"),
-            (["--threads", "0"], "must be an integer from 1 to "),
+            (["--threads", "0"], "the most of this build; got '0'"),
             (["--threads", "4097"], "the most of this build; got '4097'"),
             (["--threads", "9" * 30], "the most of this build; got '999"),
             (["--seconds", "nan"], "must be a number > 0; got 'nan'"),

@@ -55,6 +55,6 @@ class Run:
         flop: float = 0.0,
         parts: int = 1,
     ) -> Iterator[Result]:
-        """Time calls, by whom they are of, that do `parts` equal parts of `flop` operations."""
+        """Time each subject's call, of `parts` equal parts of `flop` operations, in turn."""
         for subject, timing in interleaved(calls, self.plan).items():
             yield Result.of(section, case, subject, timing, flop, parts)
