@@ -7,10 +7,8 @@
 #define ROWS(DO) \
     DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
 
-/* The columns of a panel as bits: all, those below n, and the runs of those that are set.  A compiler
- * that did not know where they end at the latest would keep numbers in registers for the next row. */
-#define ALL_BITS ((uint32_t)(((uint64_t)1 << NR) - 1))
-#define first_bits(n) (ALL_BITS >> (NR - ((n) < NR ? (n) : NR)))
+/* The runs of columns whose bits are set.  A compiler that did not know where they end at the latest would
+ * keep numbers in registers for the next row. */
 #define FOR_RUNS(begin, end, bits)                                                       \
     for (ptrdiff_t left_ = (bits), begin, end;                                           \
          left_ > 0 && (begin = __builtin_ctzll((uint64_t)left_),                         \
@@ -204,14 +202,7 @@ static NAME(row_tile_fn) *const NAME(row_tiles)[MR][3] = {TILE_HEIGHTS(ROW_ENTRY
 static NAME(column_tile_fn) *const NAME(column_tiles)[MR][3] = {TILE_HEIGHTS(COLUMN_ENTRY)};
 static NAME(wide_tile_fn) *const NAME(wide_tiles)[4][3] = {WIDTHS(WIDE_ENTRY)};
 
-/* Vectors in use in the panel that starts at column `col`. */
-INLINE int NAME(panel_vectors)(ptrdiff_t col, ptrdiff_t cols)
-{
-    return cols - col > LANES ? 2 : 1;
-}
-#define panel_vectors NAME(panel_vectors)
-
-/* The same as tiles count: 0 for up to half a vector. */
+/* Vectors in use in the panel that starts at column `col`, as tiles count: 0 for up to half a one. */
 INLINE int NAME(tile_vectors)(ptrdiff_t col, ptrdiff_t cols)
 {
     return cols - col <= LANES / 2 ? 0 : panel_vectors(col, cols);
@@ -263,21 +254,39 @@ static void NAME(dense)(void *c_, ptrdiff_t c_stride, const void *a_, ptrdiff_t 
  * where vectors are too short for what L2 gives in that time, in L1. */
 #define GRADIENT_ROWS ((VECTOR_BYTES >= 64 ? 131072 : 12288) / (NR * (ptrdiff_t)sizeof(REAL)))
 
-static void NAME(weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
-                                  ptrdiff_t n_in, ptrdiff_t cols, uint32_t used)
+/* The rows `runs` of C = A' D, of one panel each, in vectors of D's columns. */
+static void NAME(products_of_panels)(REAL *c, const REAL *a, const REAL *d, ptrdiff_t rows,
+                                     ptrdiff_t runs, int nv)
 {
-    const int nv = tile_vectors(0, cols);
-    const ptrdiff_t all = first_bits(n_in), runs = used & all;
-    if (runs != all)
-        __builtin_memset(g, 0, (size_t)(n_in * NR) * sizeof(REAL));
     for (ptrdiff_t first = 0; first < rows; first += GRADIENT_ROWS) {
         const ptrdiff_t take = rows - first < GRADIENT_ROWS ? rows - first : GRADIENT_ROWS;
         FOR_RUNS (run, end, runs)
             FOR_TILES (i, height, end - run)
-                NAME(column_tiles)[height - 1][nv](
-                    (REAL *)g + (run + i) * NR, (const REAL *)a + first * NR + run + i,
-                    (const REAL *)d + first * NR, take, first == 0);
+                NAME(column_tiles)[height - 1][nv](c + (run + i) * NR, a + first * NR + run + i,
+                                                   d + first * NR, take, first == 0);
     }
+}
+
+/* So many multiply-adds of vectors take as long as it takes to turn a block. */
+#define TURNING 512
+
+/* Of few columns most lanes would idle, so D' A is found and turned: sums of the same products in the
+ * same order. */
+static void NAME(weight_gradient)(void *g, const void *a, const void *d, ptrdiff_t rows,
+                                  ptrdiff_t n_in, ptrdiff_t cols, uint32_t used)
+{
+    const ptrdiff_t all = first_bits(n_in), runs = used & all;
+    const ptrdiff_t vectors = __builtin_popcountll((uint64_t)runs) * panel_vectors(0, cols);
+    const ptrdiff_t turned_vectors = cols * panel_vectors(0, n_in);
+    if (rows * (vectors - turned_vectors) > TURNING) {
+        REAL turned[NR * NR] __attribute__((aligned(VECTOR_BYTES)));
+        NAME(products_of_panels)(turned, d, a, rows, first_bits(cols), panel_vectors(0, n_in));
+        NAME(transpose)(g, turned, cols, n_in);
+        return;
+    }
+    if (runs != all)
+        __builtin_memset(g, 0, (size_t)(n_in * NR) * sizeof(REAL));
+    NAME(products_of_panels)(g, a, d, rows, runs, tile_vectors(0, cols));
 }
 
 static void NAME(bias_gradient)(void *g_, const void *d_, ptrdiff_t rows, ptrdiff_t cols)

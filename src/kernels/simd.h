@@ -137,3 +137,14 @@ INLINE vec NAME(max_lanes)(vec x)
 INLINE uint32_t NAME(lane_bits)(ivec mask) { return NAME(VECTOR_BITS)(mask); }
 #define lane_bits NAME(lane_bits)
 #define any_lane(mask) (lane_bits(mask) != 0)
+
+/* The columns of a panel as bits: all, and those below n. */
+#define ALL_BITS ((uint32_t)(((uint64_t)1 << NR) - 1))
+#define first_bits(n) (ALL_BITS >> (NR - ((n) < NR ? (n) : NR)))
+
+/* Vectors in use in the panel that starts at column `col`. */
+INLINE int NAME(panel_vectors)(ptrdiff_t col, ptrdiff_t cols)
+{
+    return cols - col > LANES ? 2 : 1;
+}
+#define panel_vectors NAME(panel_vectors)

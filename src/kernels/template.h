@@ -10,9 +10,9 @@
 
 #include "vmath.h"
 
-#include "gemm.h"
-
 #include "memory.h"
+
+#include "gemm.h"
 
 #include "activation.h"
 
