@@ -6,7 +6,7 @@ cdef double INFINITY_ = float("inf")
 
 # Of the widest activations of a block of rows; but what comes from memory for it is to serve more rows.
 cdef ptrdiff_t BLOCK_BYTES = 384 * 1024
-cdef ptrdiff_t BLOCK_ROWS_FROM_MEMORY = 128
+cdef ptrdiff_t BLOCK_ROWS_FROM_MEMORY = 256
 
 # One row passes over the weights of inputs that are zero.  Out of a cache that pays for any of them; out
 # of memory, which brings all in turn sooner than every other one, where few are left.
