@@ -114,6 +114,7 @@ cdef extern from "runtime.h" nogil:
     void fastnn_tell(int *place, int value)
     int fastnn_told(const int *place)
     int fastnn_add(int *place, int value)
+    void fastnn_relax(int i)
     void fastnn_tell_progress(fastnn_progress *p, int64_t number)
     bint fastnn_wait_for(const fastnn_progress *p, int64_t number, const int *stop)
     void fastnn_tell_steps(int64_t *place, int64_t value)

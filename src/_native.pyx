@@ -22,7 +22,7 @@ from cpython.pystate cimport PyThreadState
 from cpython.pycapsule cimport PyCapsule_GetPointer
 from cython cimport critical_section
 from cython.parallel cimport parallel, prange, threadid
-from libc.math cimport isfinite, pow, sqrt
+from libc.math cimport ilogb, isfinite, pow, sqrt
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.stdlib cimport free, realloc
 from libc.string cimport memcmp, memcpy, memset

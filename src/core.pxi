@@ -126,6 +126,8 @@ cdef class Core:
     cdef _Workspace workspace    # of training
     cdef Steps steps
     cdef Pace pace
+    cdef Calls predictions[SIZES]      # under the object's lock
+    cdef Calls single_steps[SIZES]
     cdef ptrdiff_t n_in, n_out
     cdef object dtype
     cdef str format
@@ -529,19 +531,24 @@ cdef class Core:
         """Runs f, whose data are set, with memory of its own or the network's."""
         cdef Network *net = &self.net
         cdef ptrdiff_t size, capacity
-        cdef double flop = net.flop * f.n
+        cdef double flop = net.flop * f.n, began = 0
+        cdef int share = _share()
+        cdef Calls *calls = calls_of(self.predictions, flop, share)
         f.net = net
         f.bad = f.overflows = False
         f.watch.careful = False
         f.watch.stop = 0
-        f.threads = _team(flop, flop, _share())
+        f.threads = _team(flop, flop, share)
         f.buffer_bytes = forward_buffer_bytes(net, min(block_rows(net), max(f.n, 1)))
-        size = 2 * f.threads * f.buffer_bytes
         with critical_section(self):
+            if calls != NULL:
+                began = fastnn_seconds()
+                f.threads = team_for(calls, flop, share, began)
             f.buffers = self.buffers
             capacity = self.buffers_size
             self.buffers = NULL  # so that another thread makes its own
             self.buffers_size = 0
+        size = 2 * f.threads * f.buffer_bytes
         if capacity < size:
             fastnn_free(f.buffers)
             capacity = size
@@ -557,6 +564,8 @@ cdef class Core:
                 end_watch(&f.watch)
         finally:
             with critical_section(self):
+                if calls != NULL:
+                    learn(calls, f.threads, flop, began, fastnn_seconds())
                 fastnn_free(self.buffers)
                 self.buffers = f.buffers
                 self.buffers_size = capacity
@@ -701,6 +710,8 @@ cdef class Core:
         cdef double flop = 3 * self.net.flop * min(batch_size, n)
         cdef int team = self._training_team(flop, flop * steps, min(batch_size, n))
         cdef bint careful = is_long(flop, min(batch_size, n))
+        cdef Calls *calls = calls_of(self.single_steps, flop, team) if steps == 1 else NULL
+        cdef double began = 0
         cdef Run run
         cdef _Buffer momentums
         if min(rate.size(), loss.size(), hit.size()) < steps or (
@@ -731,10 +742,15 @@ cdef class Core:
                 run = next_run(&self.pace, flop, team, careful)
                 run.steps = min(run.steps, steps - done)
                 run.threads = min(run.threads, _share())  # other calls begin and end meanwhile
+                if calls != NULL and run.threads == team:
+                    began = fastnn_seconds()
+                    run.threads = team_for(calls, flop, team, began)
                 s.threads = run.threads
                 begin_watch(&s.watch, careful)
                 run_steps(s, done, done + run.steps)
                 end_watch(&s.watch)
+                if began > 0:
+                    learn(calls, run.threads, flop, began, fastnn_seconds())
                 keep_pace(&self.pace, &run, s.ended - s.began)
                 done += run.steps
                 fastnn_tell_steps(&self.steps_taken, s.step + done)

@@ -42,7 +42,8 @@ cdef struct Forward:
     char *buffers          # two per thread
     ptrdiff_t buffer_bytes
     int threads
-    int taken              # told to the team: how many blocks of rows are,
+    int taken              # told to the team: how many blocks of rows are taken,
+    int there              # how many threads have come,
     int bad                # there was NaN or infinity in X,
     int overflows          # or is in the outputs
     Watch watch
@@ -140,14 +141,34 @@ cdef inline uint32_t *used_room(const Forward *f, int thread) noexcept nogil:
     return <uint32_t *>(f.buffers + (2 * thread + 1) * f.buffer_bytes - used_bytes(f.net))
 
 
+# Threads that sleep take so long to wake.
+cdef double SECONDS_TO_WAKE = 60e-6
+
+
+cdef void await_others(const Forward *f, int team) noexcept nogil:
+    """Leave a thread that has just been woken its block: else it would find nothing to do, fall asleep
+    again before this one has done all, and be woken too late for the next call, and so on."""
+    cdef double end
+    cdef int i = 0
+    if fastnn_told(&f.there) < team:
+        end = fastnn_seconds() + SECONDS_TO_WAKE
+        while fastnn_told(&f.there) < team and fastnn_seconds() < end:
+            fastnn_relax(i)
+            i += 1
+
+
 cdef void forward_share(Forward *f, int thread, int team) noexcept nogil:
     """Blocks of rows, of which each thread of a team takes the next while there are any: one that
     another program keeps from its processor takes fewer."""
     cdef ptrdiff_t rows = team * block_rows(f.net)
     cdef ptrdiff_t blocks = min(f.n, (f.n + rows - 1) // rows * team), block = 0, first
     cdef char *x = f.buffers + 2 * thread * f.buffer_bytes
+    if team > 1:
+        fastnn_add(&f.there, 1)
     while not fastnn_told(&f.bad) and not fastnn_told(&f.watch.stop):
         if team > 1:
+            if block > 0 and blocks == team:
+                await_others(f, team)
             block = fastnn_add(&f.taken, 1)
         if block >= blocks:
             return
@@ -211,7 +232,7 @@ cdef void forward(Forward *f) noexcept nogil:
     if f.threads == 1:
         forward_share(f, 0, 1)
         return
-    f.taken = 0
+    f.taken = f.there = 0
     memset(&f.barrier, 0, sizeof(fastnn_barrier))
     fastnn_call_team(&f.barrier)
     with parallel(num_threads=f.threads):

@@ -243,6 +243,101 @@ cdef void keep_pace(Pace *p, const Run *run, double took) noexcept nogil:
         p.patience = min(2 * p.patience, LAST_PATIENCE)
 
 
+# A single call may take longer by several threads than by one: threads that sleep take 50 us to wake, and
+# where those of another library spin, as OpenBLAS's do after each product of NumPy's, one of ours may wait
+# for a processor a hundred times as long.  It depends on what the caller does between the calls.  So after
+# some calls in a row that were slower than one thread would have been, one thread takes them for a while:
+# longer each time that it turns out to be so still.
+cdef enum:
+    SIZES = 10             # of calls by their arithmetic, each twice the one before, from
+    CALLS_TO_LEARN = 4     # first by one thread, where they are short and threads would have to be woken
+    SLOW_CALLS = 10        # in a row: after a pause, processors and caches take as many to be quick again
+cdef double LEAST_FLOP = 1e6
+cdef double FLOP_OF_SHORT_CALL = 50e6
+cdef double SECONDS_AWAKE = 20e-6     # that threads are, at least, after a call
+cdef double SECONDS_OF_SLOW_CALLS = 5e-3  # of several, which is worse than any pause
+cdef double FLOP_A_SECOND = 10e9      # of one thread, as long as nothing is known
+cdef double FIRST_REST = 20           # in times that the slow calls took,
+cdef double LAST_REST = 1600
+cdef double LONGEST_REST = 5.0        # but in seconds no more than that
+
+
+cdef struct Calls:
+    # of one size
+    ptrdiff_t by_one       # how many were by one thread,
+    double alone           # and seconds a FLOP of these
+    int slow               # calls of the team in a row that took more than that,
+    double cost            # and how long
+    double rest            # how many times as long it is to rest, if there are more,
+    double rests           # and until when, by the clock, it does
+    double ended           # when the last call did
+
+
+cdef int _learning = 1  # told between threads
+
+
+def learn_from_calls(bint learn):
+    """Whether calls find out how many threads are best, which they do; for tests of threads."""
+    fastnn_tell(&_learning, learn)
+
+
+cdef Calls *calls_of(Calls *sizes, double flop, int threads) noexcept nogil:
+    """Those as large; NULL where there is nothing to choose."""
+    if threads == 1 or not LEAST_FLOP <= flop < LEAST_FLOP * (1 << SIZES) or not fastnn_told(&_learning):
+        return NULL
+    return &sizes[ilogb(flop / LEAST_FLOP)]
+
+
+cdef int team_for(const Calls *c, double flop, int threads, double now) noexcept nogil:
+    """How many threads a call takes that begins now."""
+    cdef int team = _team(flop, flop, threads)
+    cdef bint awake = now < c.ended + SECONDS_AWAKE
+    if now < c.rests or (
+            not awake and c.by_one < CALLS_TO_LEARN and flop < FLOP_OF_SHORT_CALL):
+        return 1
+    return 2 if team == 1 and awake else team
+
+
+cdef void learn(Calls *c, int threads, double flop, double began, double ended) noexcept nogil:
+    """From a call by so many threads."""
+    cdef double took = ended - began, pace = took / flop
+    c.ended = ended
+    if threads == 1:  # the first of all has the weights to fetch, too
+        c.alone = pace if c.by_one < CALLS_TO_LEARN else c.alone + 0.25 * (pace - c.alone)
+        c.by_one += 1
+    elif pace <= (c.alone if c.by_one > 0 else 1 / FLOP_A_SECOND):
+        c.slow = 0
+        c.rest = FIRST_REST
+    else:
+        c.cost = took if c.slow == 0 else c.cost + took
+        c.slow += 1
+        if c.slow == SLOW_CALLS or c.slow > 1 and c.cost > SECONDS_OF_SLOW_CALLS:
+            c.slow = 0
+            c.rest = max(c.rest, FIRST_REST)
+            c.rests = ended + min(c.rest * c.cost, LONGEST_REST)
+            c.rest = min(2 * c.rest, LAST_REST)
+
+
+def simulated_calls(seconds, pauses, double flop):
+    """How many of two threads each call takes, of calls with such pauses in seconds before them.
+
+    For tests: `seconds(threads, now)` tells how long a call lasts.
+    """
+    cdef Calls calls
+    cdef double now = 1, took
+    cdef int threads
+    memset(&calls, 0, sizeof(Calls))
+    taken = []
+    for pause in pauses:
+        now += pause
+        threads = team_for(&calls, flop, 2, now)
+        took = seconds(threads, now)
+        learn(&calls, threads, flop, now, now + took)
+        now += took
+        taken.append(threads)
+    return taken
+
+
 def openmp():
     """The OpenMP that the core is compiled for: its version and whose runtime; None without."""
     if not fastnn_openmp_version():

@@ -99,6 +99,19 @@ def threads() -> Iterator[None]:
     fastnn.set_num_threads(None)
 
 
+@pytest.fixture(autouse=True)
+def calls_take_the_threads_they_are_given() -> Iterator[None]:
+    """Whatever their own times tell: it is the work of several threads that tests are to see."""
+    if importlib.util.find_spec("fastnn._native") is None:
+        yield
+        return
+    from fastnn import _native
+
+    _native.learn_from_calls(False)
+    yield
+    _native.learn_from_calls(True)
+
+
 @pytest.fixture
 def assert_same_with_threads(threads: None) -> Callable[..., None]:
     """``(compute, *numbers)``: with these numbers of threads it gives the same bits as with one."""
