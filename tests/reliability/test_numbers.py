@@ -120,7 +120,7 @@ def test_activations_of_anything(activation, size, backend, dtype):
 def test_outputs_that_overflow(rows, backend):
     net = Network([4, Dense(6, "tanh"), Dense(5, "identity"), 2], backend=backend, seed=0)
     weights = net.weights
-    weights[0] = (np.ones((4, 6)), np.zeros(6))  # all of a sign, so that every order of a sum overflows
+    weights[0] = (np.ones((4, 6)), np.zeros(6))  # so that sums overflow in any order
     weights[1] = (np.full((6, 5), 3e38), np.zeros(5))
     net.set_weights(weights)
     X = np.zeros((rows, 4))
