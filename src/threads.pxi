@@ -295,7 +295,7 @@ cdef int team_for(const Calls *c, double flop, int threads, double now) noexcept
     if now < c.rests or (
             not awake and c.by_one < CALLS_TO_LEARN and flop < FLOP_OF_SHORT_CALL):
         return 1
-    return 2 if team == 1 and awake else team
+    return 2 if team == 1 and awake and c.by_one > SLOW_CALLS else team
 
 
 cdef void learn(Calls *c, int threads, double flop, double began, double ended) noexcept nogil:

@@ -61,8 +61,12 @@ def test_a_slow_call_or_several_change_nothing():
 
 
 def test_very_short_calls_take_threads_that_are_awake():
-    assert _native.simulated_calls(quick, [0] * 100, 1.5e6) == [1] + [2] * 99
+    def woken_each_time(threads, now):
+        return ALONE if threads == 1 else ALONE / 2 + 50e-6
+
+    assert _native.simulated_calls(quick, [0] * 100, 1.5e6) == [1] * 11 + [2] * 89
     assert _native.simulated_calls(quick, [50e-6] * 100, 1.5e6) == [1] * 100
+    assert _native.simulated_calls(woken_each_time, [0] * 20_000, 1.5e6).count(2) < 200
 
 
 @pytest.mark.parametrize("rows", [1, 2, 5, 40])
