@@ -576,6 +576,11 @@ class TestCommandLine:
         assert stopped.value.code == 2
         assert message in capsys.readouterr().err
 
+    def test_tells_what_the_environment_tells_the_libraries(self, monkeypatch, capsys):
+        monkeypatch.setenv("OPENBLAS_CORETYPE", "Haswell")
+        assert self.run("--sections", "memory", "--seconds", "0.1") == 0
+        assert "OPENBLAS_CORETYPE=Haswell" in capsys.readouterr().out
+
     def test_refuses_to_compare_with_another_machine(self, tmp_path, capsys):
         report().save(tmp_path / "old.json")
         with pytest.raises(SystemExit):

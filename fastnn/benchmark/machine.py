@@ -23,6 +23,18 @@ _SECONDS = 0.1
 _PATIENCE = 10.0
 _BANDWIDTH_BYTES = 1 << 27  # more than the caches hold
 _STAT = Path("/proc/stat")
+# What may keep a library from all that the processor has.
+_SETTINGS = (
+    "OPENBLAS_CORETYPE",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "OMP_NUM_THREADS",
+    "OMP_WAIT_POLICY",
+    "GOMP_SPINCOUNT",
+    "ONEDNN_MAX_CPU_ISA",
+    "ATEN_CPU_CAPABILITY",
+    "XLA_FLAGS",
+)
 
 
 @dataclass(frozen=True)
@@ -42,6 +54,8 @@ class Machine:
         of `threads` threads with that instruction set.
     bandwidth : float
         Bytes a second read and written by threads that copy memory.
+    settings : str, default ""
+        What the environment tells the libraries, as it is written there.
     """
 
     processor: str
@@ -54,12 +68,14 @@ class Machine:
     dtype: str
     peak: float
     bandwidth: float
+    settings: str = ""
 
     def __str__(self) -> str:
         return (
             f"{self.processor}, {self.cores} cores, {self.isa}, {self.platform};"
             f" {self.dtype}, {self.threads} threads;"
             f" FMA peak {self.peak / 1e9:.0f} GFLOP/s, memory {self.bandwidth / 1e9:.0f} GB/s"
+            + (f"; with {self.settings}" if self.settings else "")
         )
 
 
@@ -78,6 +94,7 @@ def look_around(dtype: str, threads: int) -> Machine:
         # Limits: what disturbs a measurement only lowers it.
         peak=_peak(np.dtype(dtype).itemsize, threads),
         bandwidth=_bandwidth(threads),
+        settings=" ".join(f"{name}={os.environ[name]}" for name in _SETTINGS if name in os.environ),
     )
 
 
